@@ -1,0 +1,5 @@
+"""`python -m labproof`."""
+
+from labproof.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""The lab as its owner declares it: lab.yaml, chains, targets."""

@@ -1,0 +1,118 @@
+"""Chains and targets: the path of each GPU through the layers, and what a clause runs for.
+
+A chain is host -> PCI device -> VM -> node -> resource -> pods. A lab may lack layers (bare metal has no VM, plain
+Kubernetes no Talos); what is not declared has no clauses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from labproof.inventory.models import Cluster, Gpu, Host, Lab, Node, Vm
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The path of one GPU. `id` is `<host or node>/<address or GPU name>`."""
+
+    id: str
+    gpu: Gpu
+    host: Host | None
+    vm: Vm | None
+    node: Node | None
+    cluster: Cluster | None
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Layers this chain has, from the bottom up."""
+        have = []
+        if self.host is not None and self.host.ssh is not None:
+            have.append("host")
+        if self.host is not None and self.vm is not None and self.host.pve is not None:
+            have.append("vm")
+        if self.node is not None and self.node.talos is not None:
+            have.append("talos")
+        if self.cluster is not None and self.node is not None:
+            have += ["kubernetes", "workload"]
+            if self.gpu_transcodes:
+                have.append("transcode")
+        return tuple(have)
+
+    @property
+    def gpu_transcodes(self) -> bool:
+        """Whether transcode clauses apply; the capability table decides per codec."""
+        return True
+
+
+@dataclass(frozen=True)
+class Target:
+    """What one run of a clause speaks of: a chain, or a host, node or cluster with the chains that pass through it."""
+
+    scope: str  # chain | host | node | cluster
+    name: str
+    chains: tuple[Chain, ...]
+
+
+def chains_of(lab: Lab) -> tuple[Chain, ...]:
+    """All chains of a lab, in the order in which the GPUs are declared."""
+    found = []
+    for gpu in lab.gpus:
+        host = lab.host(gpu.host) if gpu.host else None
+        vm = next((v for v in lab.vms if gpu.name in v.gpus), None)
+        node = next((n for n in lab.nodes if gpu.name in n.gpus or (vm is not None and n.vm == vm.name)), None)
+        cluster = lab.cluster(node.cluster) if node else None
+        base = host.name if host else (node.name if node else "-")
+        found.append(Chain(f"{base}/{gpu.address or gpu.name}", gpu, host, vm, node, cluster))
+    return tuple(found)
+
+
+def targets_of(lab: Lab, scope: str, layer: str) -> tuple[Target, ...]:
+    """The targets of one scope whose chains have `layer`."""
+    having = [c for c in chains_of(lab) if layer in c.layers]
+    if scope == "chain":
+        return tuple(Target("chain", c.id, (c,)) for c in having)
+    grouped: dict[str, list[Chain]] = {}
+    for chain in having:
+        thing = {"host": chain.host, "node": chain.node, "cluster": chain.cluster}[scope]
+        if thing is not None:
+            grouped.setdefault(thing.name, []).append(chain)
+    return tuple(Target(scope, name, tuple(members)) for name, members in grouped.items())
+
+
+def features_of(lab: Lab, target: Target) -> frozenset[str]:
+    """Names of the features declared for a target, against `Clause.wants`."""
+    names: set[str] = set()
+    for chain in target.chains:
+        if chain.host is not None:
+            names.add(f"host:{chain.host.kind}")
+        if chain.gpu.device.startswith("10de:"):
+            names.add("nvidia")
+        if chain.gpu.device.startswith("8086:"):
+            names.add("intel")
+        if chain.vm is not None:
+            names.add("vm")
+            if chain.vm.mapping:
+                names.add("mapping")
+        if chain.node is not None and chain.node.talos is not None:
+            names.add("talos")
+        cluster = chain.cluster
+        if cluster is None:
+            continue
+        names.add(f"plugin:{cluster.plugin.flavour}")
+        names.add(f"injection:{cluster.injection}")
+        names.add(f"runtime_class:{cluster.runtime_class.expected}")
+        if cluster.discovery.nfd != "none":
+            names.add("nfd")
+        if cluster.discovery.gfd:
+            names.add("gfd")
+        if cluster.sharing.strategy != "none":
+            names.add("sharing")
+        if cluster.scheduling.taints:
+            names.add("taints")
+        if cluster.compute:
+            names.add("compute")
+        if cluster.workloads:
+            names.add("workloads")
+        if cluster.plugin.flavour not in ("hostpath",):
+            names.add("device-plugin")
+    return frozenset(names)
