@@ -1,0 +1,1 @@
+"""Facts: what the probes read, typed, frozen and JSON-serialisable."""

@@ -1,0 +1,54 @@
+"""All facts of a run, by layer and target, read lazily from the store."""
+
+from __future__ import annotations
+
+from labproof.facts.host import HostFacts
+from labproof.facts.kubernetes import ClusterFacts
+from labproof.facts.reading import Reading
+from labproof.facts.store import FactsStore
+from labproof.facts.talos import TalosFacts
+from labproof.facts.transcode import TranscodeFacts
+from labproof.facts.vm import PveFacts
+from labproof.facts.workload import WorkloadFacts
+
+#: Section kind of each layer's probe, and the shape it returns.
+SHAPES: dict[str, type] = {
+    "host": HostFacts,
+    "pve": PveFacts,
+    "talos": TalosFacts,
+    "cluster": ClusterFacts,
+    "workload": WorkloadFacts,
+    "transcode": TranscodeFacts,
+}
+
+
+class Facts:
+    """The facts of one run. Every answer is a Reading: a layer that could not be read is a failed one."""
+
+    def __init__(self, store: FactsStore, now: float) -> None:
+        self._store = store
+        self.now = now
+
+    def host(self, name: str) -> Reading[HostFacts]:
+        """The host probe's facts, by the host's declared name."""
+        return self._store.section("host", name, HostFacts)
+
+    def pve(self, host: str) -> Reading[PveFacts]:
+        """The PVE API's facts, by the host's declared name."""
+        return self._store.section("pve", host, PveFacts)
+
+    def talos(self, node: str) -> Reading[TalosFacts]:
+        """The Talos API's facts, by node name."""
+        return self._store.section("talos", node, TalosFacts)
+
+    def cluster(self, name: str) -> Reading[ClusterFacts]:
+        """The Kubernetes API's facts, by cluster name."""
+        return self._store.section("cluster", name, ClusterFacts)
+
+    def workload(self, chain: str) -> Reading[WorkloadFacts]:
+        """What our pods on this chain saw."""
+        return self._store.section("workload", chain, WorkloadFacts)
+
+    def transcode(self, chain: str) -> Reading[TranscodeFacts]:
+        """What our transcodes on this chain did."""
+        return self._store.section("transcode", chain, TranscodeFacts)
