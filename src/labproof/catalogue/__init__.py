@@ -1,0 +1,1 @@
+"""Knowledge kept as data: causes, card capabilities, versions."""

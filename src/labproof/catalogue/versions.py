@@ -1,0 +1,96 @@
+"""What is expected of a Talos release and of a GPU generation: `talos_versions.yaml` and `xids.yaml`, read."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+KMOD_FAMILIES = ("nonfree-kmod-nvidia", "nvidia-open-gpu-kernel-modules")
+TOOLKIT_FAMILY = "nvidia-container-toolkit"
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A GPU generation. `last_branch` is the newest driver branch that supports it, None: all of today."""
+
+    name: str
+    gsp: bool
+    last_branch: int | None = None
+    open_only: bool = False
+
+
+@dataclass(frozen=True)
+class Xid:
+    """An NVIDIA error number: `says` is one of lost, hung, memory, link, work."""
+
+    number: int
+    title: str
+    says: str
+
+
+@cache
+def _table(name: str) -> dict[Any, Any]:
+    read: dict[Any, Any] = yaml.safe_load((Path(__file__).parent / name).read_text(encoding="utf-8"))
+    return read
+
+
+def parse_tag(tag: str) -> tuple[int, int, int]:
+    """`v1.11.6` or `v1.14.0-rc.1` as numbers.
+
+    Raises:
+        ValueError: not a Talos release tag.
+    """
+    found = re.fullmatch(r"v?(\d+)\.(\d+)\.(\d+)(?:[-+].*)?", tag)
+    if found is None:
+        raise ValueError(f"{tag!r} is not a Talos version")
+    return int(found[1]), int(found[2]), int(found[3])
+
+
+def does(tag: str, behaviour: str) -> bool:
+    """Whether release `tag` has a behaviour of the table.
+
+    Raises:
+        KeyError: the table has no such behaviour.
+        ValueError: `tag` is no version.
+    """
+    row = _table("talos_versions.yaml")["behaviour"][behaviour]
+    here = parse_tag(tag)
+    since = "since" not in row or here >= parse_tag(row["since"])
+    return since and ("until" not in row or here < parse_tag(row["until"]))
+
+
+def shipped_driver(tag: str, branch: str) -> str | None:
+    """Driver version that release `tag` ships in `branch` (`lts` or `production`); None when the table lacks it."""
+    major, minor, patch = parse_tag(tag)
+    rows = [r for r in _table("talos_versions.yaml")["drivers"].get(f"{major}.{minor}", ()) if r["from"] <= patch]
+    return str(rows[-1][branch]) if rows else None
+
+
+def installed_name(name: str, installed: frozenset[str]) -> str:
+    """The name a node reports for an extension of the schematic: itself, or its alias where only that is installed."""
+    bare = name.removeprefix("siderolabs/")
+    alias = _table("talos_versions.yaml")["aliases"].get(bare)
+    return str(alias) if bare not in installed and alias in installed else bare
+
+
+def generation(vendor_device: str) -> Generation | None:
+    """Generation of an NVIDIA GPU, `10de:1eb8`; None when the table does not know the chip."""
+    vendor, _, device = vendor_device.partition(":")
+    if vendor != "10de":
+        return None
+    number = int(device, 16)
+    for row in _table("talos_versions.yaml")["generations"]:
+        if int(row["first"], 16) <= number <= int(row["last"], 16):
+            return Generation(row["name"], row["gsp"], row.get("last_branch"), row.get("open_only", False))
+    return None
+
+
+def xid(number: int) -> Xid:
+    """The meaning of an Xid; one the table does not know counts as a program's failure."""
+    row = _table("xids.yaml").get(number, {"title": "not in the table", "says": "work"})
+    return Xid(number, row["title"], row["says"])
