@@ -1,0 +1,107 @@
+"""Parsers of ffmpeg's and nvidia-smi's text, the error table, the capability table, the floors."""
+
+from __future__ import annotations
+
+import pytest
+
+from labproof.catalogue import ffmpeg_errors, floors, gpus
+from labproof.catalogue.causes import causes
+from labproof.facts import ffmpeg
+from labproof.facts.reading import State
+from labproof.probes.transcode_sampling import QUERY, Sampler, parse_csv
+from selftests.workload.world import ran
+
+BLOCK = "frame={n}\nfps=29.97\nstream_0_0_q=-1.0\nbitrate=N/A\ntotal_size=N/A\nout_time_us=1\ndrop_frames=0\ndup_frames=2\nspeed={s}\nprogress={p}\n"
+
+
+def test_progress_is_its_last_block():
+    text = BLOCK.format(n=10, s="   0x", p="continue") + BLOCK.format(n=300, s="13.3x", p="end")
+    progress = ffmpeg.parse_progress(text).value
+    assert (progress.ended, progress.frames, progress.duplicated, progress.speed) == (True, 300, 2, 13.3)
+
+
+def test_progress_of_a_killed_run():
+    progress = ffmpeg.parse_progress(BLOCK.format(n=10, s="N/A", p="continue")).value
+    assert (progress.ended, progress.speed) == (False, None)
+    assert ffmpeg.parse_progress("").state is State.FAILED
+
+
+@pytest.mark.parametrize("unit", ["kB", "KiB"])
+def test_cost(unit):
+    cost = ffmpeg.parse_cost(f"bench: utime=0.081s stime=0.006s rtime=0.113s\nbench: maxrss=72236{unit}\n").value
+    assert cost.cpu_ms_per_frame(87) == pytest.approx(1.0)
+    assert cost.maxrss_kib == 72236
+    assert ffmpeg.parse_cost("bench: maxrss=53428kB\n").state is State.FAILED
+
+
+def test_identical_frames_are_infinite():
+    quality = ffmpeg.parse_psnr("[Parsed_psnr_4 @ 0x1] PSNR y:inf u:inf v:inf average:inf min:inf max:inf").value
+    assert quality.identical
+    assert quality.average is None
+
+
+def test_fallback_lines():
+    log = "[h264 @ 0x1] Reinit context to 1920x1088, pix_fmt: cuda\n"
+    assert ffmpeg.fallback_line(log) == ""
+    assert ffmpeg.fallback_line(log + "[h264 @ 0x1] Reinit context to 1920x1088, pix_fmt: yuv420p\n")
+    assert "NVDEC frames" in ffmpeg.hardware_lines(log)
+
+
+def test_counters_that_the_driver_does_not_tell():
+    sample = parse_csv(ran(" ".join(QUERY), stdout="0, [N/A], [Not Supported], 120, 15240, 41, P0\n")).value
+    assert (sample.encoder, sample.decoder, sample.sessions, sample.memory_free) == (0, None, None, 15240)
+
+
+def test_old_driver_that_refuses_a_field_is_asked_by_xml():
+    asked = []
+
+    def run(argv):
+        asked.append(argv)
+        return ran(" ".join(argv), 2, 'Field "utilization.encoder" is not a valid field to query.')
+
+    assert Sampler(run).once().state is State.FAILED
+    assert [argv[1] for argv in asked] == [QUERY[1], "-q"]
+
+
+def test_specific_line_decides_wherever_it_stands():
+    log = "No capable devices found\nConversion failed!\n[h264_nvenc @ 0x1] OpenEncodeSessionEx failed: unsupported device (2)\n"
+    meaning = ffmpeg_errors.classify(log)
+    assert meaning is not None
+    assert (meaning.cause, meaning.verdict) == ("W16", "capability")
+    assert meaning.line.startswith("[h264_nvenc")
+
+
+@pytest.mark.parametrize("line", ["No capable devices found", "Conversion failed!", "Error while opening encoder", ""])
+def test_generic_lines_never_decide(line):
+    assert ffmpeg_errors.classify(line) is None
+
+
+def test_every_row_of_the_error_table_names_a_known_cause():
+    assert {cause for _, cause, _ in ffmpeg_errors._table()} <= set(causes())
+
+
+def test_nvenc_versions():
+    log = "Driver does not support the required nvenc API version. Required: 12.2 Found: 12.1"
+    assert ffmpeg_errors.nvenc_versions(log) == ("12.2", "12.1")
+
+
+def test_capability_rows():
+    rows = gpus.capabilities()
+    assert rows["10de:1eb8"].encode == ("h264", "hevc", "hevc10")
+    assert "av1" in gpus.capability("10de:27b8").encode
+    assert gpus.capability("10de:2335").encode == ()  # H200: NVDEC only
+    assert "av1" not in rows["10de:1e84"].decode
+    assert gpus.capability("10de:ffff") is None
+    assert gpus.architecture_encodes("Turing") == rows["10de:1eb8"].encode
+
+
+@pytest.mark.parametrize(("driver", "limit"), [("515.105.01", 3), ("535.247.01", 5), ("570.172.08", 8), ("odd", None)])
+def test_session_limit_by_driver(driver, limit):
+    assert gpus.capability("10de:1e84").session_limit(driver) == limit
+    assert gpus.capability("10de:1eb8").session_limit(driver) is None  # Tesla cards have none
+
+
+def test_floors_have_sources():
+    for name in ("psnr_average_db", "psnr_worst_frame_db", "ssim", "cpu_ratio", "speed", "overlap_share", "memory_share"):
+        assert floors.floor(name) > 0
+        assert floors.floor_source(name).startswith("facts ")

@@ -1,0 +1,243 @@
+"""The transcode probe: short encodes, decodes and transcodes in a pod, with the card's counters read meanwhile.
+
+It acts (write scope `pod`). Codecs and what is expected to fail come from the card's row in the capability table and
+from lab.yaml; judging is left to the checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from labproof.catalogue.gpus import capability
+from labproof.clients.errors import TransportFailure
+from labproof.facts import ffmpeg
+from labproof.facts.pod_command import Ran
+from labproof.facts.reading import NOT_ASKED, Reading, failed, value
+from labproof.facts.store import now
+from labproof.facts.transcode import AtOnce, Run, TranscodeFacts
+from labproof.facts.workload import PodSeen
+from labproof.inventory.chains import Chain
+from labproof.inventory.models import Lab
+from labproof.probes.pods import Busy, OwnPods
+from labproof.probes.transcode_commands import DECODE_LOOPS, Commands
+from labproof.probes.transcode_sampling import Sampler
+from labproof.probes.workload import Ground, declared_pod, explain, not_asked, runs, survey
+from labproof.probes.workload_inspect import floors, read_smi
+
+_KEPT = 4000  # characters of a run's stderr that are kept besides its telling lines
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A container to transcode in: `run(argv)` for short commands, `run(argv, seconds)` with a longer limit."""
+
+    seen: PodSeen
+    run: Callable[..., Ran]
+
+
+def probe_transcode(lab: Lab, chain: Chain) -> Reading[TranscodeFacts]:
+    """Transcode on one chain's card and observe.
+
+    Returns:
+        The facts; failed with kind `busy` when no slot may be taken or the card is below the floors, `refused` when
+        acting would do harm, or the transport's kind when the cluster does not answer.
+    """
+    cluster, node = chain.cluster, chain.node
+    if cluster is None or node is None:
+        return failed("lab.yaml", "this chain has no Kubernetes node")
+    where = f"pods in {cluster.probe.namespace} on {node.name}"
+    try:
+        with OwnPods(lab, cluster, node.name) as pods:
+            reading = _observe(pods, lab, chain)
+    except Busy as busy:
+        return failed(where, str(busy), "busy", now())
+    except TransportFailure as failure:
+        return failed(where, explain(failure, cluster), failure.kind.value, now())
+    if reading.value is None:
+        return reading
+    return value(
+        replace(reading.value, created=tuple(pods.created), left_behind=tuple(pods.left_behind)), where, reading.at
+    )
+
+
+def _observe(pods: OwnPods, lab: Lab, chain: Chain) -> Reading[TranscodeFacts]:
+    probe = pods.cluster.probe
+    ground = survey(pods, lab)
+    if isinstance(ground, Reading):
+        return ground
+    facts = TranscodeFacts(
+        chain.id, pods.node, probe.via, pods.run, now(), ground.slots, ground.image, failed("pods", ground.busy, "busy")
+    )
+    if probe.via == "exec":
+        found = declared_pod(pods)
+        if isinstance(found, Reading):
+            return value(replace(facts, probe=found))
+        worker = Worker(*found)
+    elif ground.limit < 1:
+        return failed("slots", ground.busy, "busy", now())
+    else:
+        seen = pods.settle(pods.make("probe", "probe", ground.image.reference, 1))
+        worker = _own(pods, seen)
+    facts = replace(facts, probe=value(worker.seen, f"pod {worker.seen.namespace}/{worker.seen.name}"))
+    if not runs(worker.seen.outcome):
+        return value(facts)
+    commands = Commands(probe.ffmpeg, probe.ffprobe, f"/tmp/labproof-{pods.run}-", lab.timings.sample_s)  # noqa: S108
+    facts = _preflight(facts, worker, commands, pods)
+    left = facts.floors.value
+    if left is not None and left.short_of:
+        return failed("nvidia-smi -q -x", f"not started: {left.short_of}", "busy", now())
+    if facts.ffmpeg_version.value is None:
+        return value(facts)
+    try:
+        facts = replace(facts, runs=_single_runs(worker, commands, lab, chain))
+        return value(replace(facts, at_once=_at_once(pods, worker, commands, ground, chain)))
+    finally:
+        if probe.via == "exec":
+            worker.run(commands.clean())
+
+
+def _own(pods: OwnPods, seen: PodSeen) -> Worker:
+    def run(argv: Sequence[str], timeout_s: float | None = None) -> Ran:
+        return pods.exec(seen, argv, timeout_s)
+
+    return Worker(seen, run)
+
+
+def _preflight(facts: TranscodeFacts, worker: Worker, commands: Commands, pods: OwnPods) -> TranscodeFacts:
+    ran = worker.run(commands.version())
+    first = ran.stdout.splitlines()[0] if ran.ok and ran.stdout else ""
+    version: Reading[str] = (
+        value(first.split(" Copyright", 1)[0].removeprefix("ffmpeg version "), ran.line())
+        if first.startswith("ffmpeg version")
+        else failed(ran.line(), ran.said(), "image" if ran.missing or ran.rc in (126, 127) else "exec")
+    )
+    smi = read_smi(worker.run)
+    report = smi.value.report.value if smi.value is not None else None
+    return replace(
+        facts,
+        ffmpeg_version=version,
+        driver_version=report.driver_version if report is not None else failed(smi.source, "nvidia-smi told nothing"),
+        nvidia_smi_works=value(smi.value is not None and smi.value.ran.ok, smi.source),
+        floors=floors(smi, pods.cluster.probe),
+    )
+
+
+def _single_runs(worker: Worker, commands: Commands, lab: Lab, chain: Chain) -> tuple[Run, ...]:
+    """One run after the other: their counters must not mix."""
+    row = capability(chain.gpu.device)
+    declared = chain.cluster.transcode.encode if chain.cluster is not None else ()
+    encodes = declared or (row.encode if row is not None else ("h264", "hevc"))
+    frames = commands.frames
+    maker = _Maker(worker, commands, lab)
+    software = maker.make("software", "h264", "encode", commands.software(), frames, sampled=False, judged=False)
+    made = [software]
+    if "h264" in encodes:
+        made.append(maker.make("h264", "h264", "encode", commands.encode_h264(), frames))
+    if "hevc" in encodes:
+        made.append(maker.make("hevc", "hevc", "encode", commands.encode_hevc(), frames))
+    if software.ran.ok:
+        decode = commands.decode()
+        made.append(maker.make("decode", "h264", "decode", decode, frames * DECODE_LOOPS, judged=False))
+        if "h264" in encodes:
+            made.append(maker.make("transcode", "h264", "transcode", commands.transcode(), frames, judged=False))
+            made.append(maker.make("app", "h264", "transcode", commands.app(), frames, sampled=False))
+    if row is not None and "av1" not in row.encode:
+        made.append(maker.make("av1", "av1", "encode", commands.encode_av1(), 30, sampled=False, judged=False))
+    return tuple(made)
+
+
+class _Maker:
+    """Makes runs in one container."""
+
+    def __init__(self, worker: Worker, commands: Commands, lab: Lab) -> None:
+        self._worker = worker
+        self._commands = commands
+        self._timings = lab.timings
+        self._sampler = Sampler(worker.run)
+
+    def make(
+        self, name: str, codec: str, direction: str, argv: list[str], frames: int, *, sampled: bool = True,
+        judged: bool = True,
+    ) -> Run:  # fmt: skip
+        """Run one command; sample the counters meanwhile; probe what it wrote; compare it with the source."""
+        baseline = self._sampler.once() if sampled else NOT_ASKED
+        with ThreadPoolExecutor(1, "labproof ffmpeg") as pool:
+            future = pool.submit(self._worker.run, argv, self._timings.transcode_s)
+            samples = self._sampler.until_done([future], self._timings.sample_poll_s) if sampled else NOT_ASKED
+            ran = future.result()
+        run = read_run(name, codec, direction, self._worker.seen, ran, frames)
+        run = replace(run, baseline=baseline, samples=samples)
+        if not ran.ok or argv[-1] == "-":
+            return run
+        run = replace(run, output=self._probe(name))
+        return self.compare(run, "psnr", "ssim") if judged else run
+
+    def _probe(self, name: str) -> Reading[ffmpeg.VideoStream]:
+        ran = self._worker.run(self._commands.probe(name), self._timings.transcode_s)
+        return ffmpeg.parse_ffprobe(ran.stdout) if ran.ok else failed("ffprobe", ran.said(), "exec")
+
+    def compare(self, run: Run, *measures: str) -> Run:
+        """PSNR and SSIM of what a run wrote."""
+        for measure in measures:
+            ran = self._worker.run(self._commands.compare(run.name, run.codec, measure), self._timings.transcode_s)
+            if measure == "psnr":
+                run = replace(run, psnr=ffmpeg.parse_psnr(ran.stderr) if ran.ok else failed("psnr", ran.said(), "exec"))
+            else:
+                run = replace(run, ssim=ffmpeg.parse_ssim(ran.stderr) if ran.ok else failed("ssim", ran.said(), "exec"))
+        return run
+
+
+def read_run(name: str, codec: str, direction: str, seen: PodSeen, ran: Ran, frames: int) -> Run:
+    """What a finished command says about itself; its streams are kept only as far as they tell something."""
+    return Run(
+        name,
+        codec,
+        direction,
+        f"{seen.namespace}/{seen.name}",
+        frames,
+        replace(ran, stdout=ran.stdout[-600:], stderr=ran.stderr[-_KEPT:]),
+        ffmpeg.telling_lines(ran.stderr, 40),
+        ffmpeg.parse_progress(ran.stdout),
+        ffmpeg.parse_cost(ran.stderr),
+        ffmpeg.parse_mappings(ran.stderr),
+        ffmpeg.hardware_lines(ran.stderr),
+        ffmpeg.fallback_line(ran.stderr),
+    )
+
+
+def _at_once(pods: OwnPods, worker: Worker, commands: Commands, ground: Ground, chain: Chain) -> Reading[AtOnce]:
+    """As many paced encodes as slots may be held, one pod each, started together."""
+    cluster = pods.cluster
+    row = capability(chain.gpu.device)
+    if cluster.sharing.strategy == "none":
+        return not_asked("the card is not shared")
+    if row is not None and "h264" not in row.encode:
+        return not_asked(f"{row.name} has no H.264 encoder")
+    if cluster.probe.via == "exec":
+        return not_asked("only one short transcode is done in a pod that is not ours")
+    wanted = min(cluster.transcode.at_once or cluster.sharing.replicas, ground.limit)
+    if wanted < 2:
+        return failed("slots", ground.busy or "only one slot may be held", "busy")
+    more = [pods.make("probe", f"at-once-{n}", ground.image.reference, 1) for n in range(1, wanted)]
+    workers = [worker, *(_own(pods, pods.settle(seen)) for seen in more)]
+    stuck = next((w.seen for w in workers if not runs(w.seen.outcome)), None)
+    if stuck is not None:
+        said = stuck.text or (stuck.outcome.text if stuck.outcome is not None else "")
+        return failed(f"pod {stuck.namespace}/{stuck.name}", f"a pod for the test at once does not run: {said}", "pod")
+    timings = pods.lab.timings
+    sampler = Sampler(worker.run)
+    baseline = sampler.once()
+    with ThreadPoolExecutor(wanted, "labproof ffmpeg") as pool:
+        futures = [
+            pool.submit(w.run, commands.encode_h264(f"at-once-{n}"), timings.transcode_s) for n, w in enumerate(workers)
+        ]
+        samples = sampler.until_done(futures, timings.sample_poll_s)
+        ended = [future.result() for future in futures]
+    made = []
+    for number, (one, ran) in enumerate(zip(workers, ended, strict=True)):
+        run = read_run(f"at-once-{number}", "h264", "encode", one.seen, ran, commands.frames)
+        made.append(_Maker(one, commands, pods.lab).compare(run, "psnr") if ran.ok else run)
+    pods.remove(*(seen.name for seen in more))
+    return value(AtOnce(wanted, tuple(made), baseline, samples), "encodes started together")
