@@ -1,0 +1,231 @@
+"""Node objects, derived from each node's operating system, its kubelet and its device manager."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+from labproof.simlab.kube.clock import rfc3339
+from labproof.simlab.kube.kinds import Obj
+
+if TYPE_CHECKING:
+    from labproof.simlab.kube.cluster import SimCluster
+    from labproof.simlab.kube.kubelet import Kubelet
+
+_PRESSURES = (
+    ("MemoryPressure", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+    ("DiskPressure", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+    ("PIDPressure", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+)
+_STOPPED = ("Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status.")
+_NO_CNI = (
+    "False", "KubeletNotReady",
+    "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady "
+    "message:Network plugin returns error: cni plugin not initialized",
+)  # fmt: skip
+
+
+def ready_condition(kubelet: Kubelet) -> tuple[str, str, str]:
+    """Status, reason and message of the Ready condition."""
+    if not kubelet.alive:
+        return _STOPPED
+    if not (kubelet.inputs.get("containerd") or {}).get("running", True):
+        return "False", "KubeletNotReady", "container runtime is down"
+    if not (kubelet.inputs.get("cni") or {}).get("ready", True):
+        return _NO_CNI
+    return "True", "KubeletReady", "kubelet is posting ready status"
+
+
+def taint_rows(taints: dict[str, str]) -> list[Obj]:
+    """`key -> value:effect` (or `:effect`) as taint objects."""
+    rows = []
+    for key, text in taints.items():
+        value, _, effect = str(text).rpartition(":")
+        rows.append({"key": key, **({"value": value} if value else {}), "effect": effect})
+    return rows
+
+
+def _taints(cluster: SimCluster, kubelet: Kubelet, ready: str, before: Obj | None) -> list[Obj]:
+    own = {
+        "node.kubernetes.io/unreachable",
+        "node.kubernetes.io/not-ready",
+        "node.kubernetes.io/unschedulable",
+    }
+    if before is not None:
+        rows = [dict(t) for t in before["spec"].get("taints") or [] if t["key"] not in own]
+    else:
+        rows = taint_rows(dict(kubelet.state.node_taints) | dict(kubelet.inputs.get("taints") or {}))
+    stamp = cluster.clock.stamp()
+    old = {t["key"]: t for t in (before or {"spec": {}})["spec"].get("taints") or []}
+    for status, name in (("Unknown", "unreachable"), ("False", "not-ready")):
+        if ready == status:
+            key = f"node.kubernetes.io/{name}"
+            added = old.get(key, {}).get("timeAdded", stamp)
+            rows.append({"key": key, "effect": "NoSchedule", "timeAdded": added})
+    cordoned = before["spec"].get("unschedulable") if before else kubelet.inputs.get("cordoned")
+    if cordoned:
+        key = "node.kubernetes.io/unschedulable"
+        rows.append({"key": key, "effect": "NoSchedule", "timeAdded": old.get(key, {}).get("timeAdded", stamp)})
+    return rows
+
+
+def _labels(cluster: SimCluster, kubelet: Kubelet) -> dict[str, str]:
+    state = kubelet.state
+    labels = {
+        "beta.kubernetes.io/arch": "amd64",
+        "beta.kubernetes.io/os": "linux",
+        "kubernetes.io/arch": "amd64",
+        "kubernetes.io/hostname": state.name,
+        "kubernetes.io/os": "linux",
+    }
+    if kubelet.inputs.get("role") == "control-plane":
+        labels["node-role.kubernetes.io/control-plane"] = ""
+        labels["node.kubernetes.io/exclude-from-external-load-balancers"] = ""
+    labels |= {f"extensions.talos.dev/{name}": version for name, version in state.extensions}
+    labels |= dict(state.node_labels)
+    labels |= {k: str(v) for k, v in (kubelet.inputs.get("labels") or {}).items()}
+    return labels
+
+
+def _conditions(cluster: SimCluster, kubelet: Kubelet, before: Obj | None) -> list[Obj]:
+    now = cluster.clock.stamp()
+    status, reason, message = ready_condition(kubelet)
+    rows = [("Ready", status, reason, message)]
+    if status == "Unknown":
+        rows = [(name, *_STOPPED) for name, _, _ in _PRESSURES] + rows
+    else:
+        rows = [(name, "False", why, text) for name, why, text in _PRESSURES] + rows
+    old = {c["type"]: c for c in ((before or {}).get("status") or {}).get("conditions") or []}
+    found = []
+    for name, state, why, text in rows:
+        was = old.get(name)
+        beat = was["lastHeartbeatTime"] if was and not kubelet.alive else now
+        moved = was["lastTransitionTime"] if was and was["status"] == state else now
+        found.append(
+            {
+                "type": name,
+                "status": state,
+                "lastHeartbeatTime": beat,
+                "lastTransitionTime": moved,
+                "reason": why,
+                "message": text,
+            }
+        )
+    return found
+
+
+def _numbers(kubelet: Kubelet) -> tuple[dict[str, str], dict[str, str]]:
+    capacity = kubelet.inputs.get("capacity") or {}
+    memory_ki = kubelet.memory_mib * 1024
+    disk_ki = int(capacity.get("disk_gib", 100)) * 2**20
+    pods = str(capacity.get("pods", 110))
+    reserved = kubelet.inputs.get("reserved") or {}
+    cpu_left = kubelet.cpus * 1000 - int(reserved.get("cpu_m", 0))
+    total = {
+        "cpu": str(kubelet.cpus),
+        "ephemeral-storage": f"{disk_ki}Ki",
+        "hugepages-1Gi": "0",
+        "hugepages-2Mi": "0",
+        "memory": f"{memory_ki}Ki",
+        "pods": pods,
+    }
+    left = {
+        **total,
+        "cpu": str(kubelet.cpus) if not reserved else f"{cpu_left}m",
+        "ephemeral-storage": str(int(disk_ki * 1024 * 0.99)),
+        "memory": f"{memory_ki - int(reserved.get('memory_mib', 100)) * 1024}Ki",
+    }
+    if kubelet.alive:
+        for name, (cap, alloc) in kubelet.devices.numbers().items():
+            total[name], left[name] = str(cap), str(alloc)
+        for name in kubelet.inputs.get("registered_before") or {}:
+            total.setdefault(name, "0")  # the key stays for ever (K8S#92396)
+            left.setdefault(name, "0")
+    else:  # stale numbers of a kubelet that stopped posting (captures s13)
+        for name, value in (kubelet.inputs.get("registered_before") or {}).items():
+            total[name], left[name] = str(value), str(value)
+    return dict(sorted(total.items())), dict(sorted(left.items()))
+
+
+def _images(cluster: SimCluster, kubelet: Kubelet) -> list[Obj]:
+    rows: list[Obj] = []
+    for ref, digest in kubelet.images.items():
+        repository = ref.partition("@")[0]
+        folder, slash, last = repository.rpartition("/")
+        bare = f"{folder}{slash}{last.partition(':')[0]}"
+        names = [f"{bare}@{digest}"] + ([ref] if "@" not in ref else [])
+        rows.append({"names": names, "sizeBytes": cluster.image(ref).size_bytes})
+    return sorted(rows, key=lambda r: (-r["sizeBytes"], r["names"][0]))[:50]
+
+
+def node_object(cluster: SimCluster, kubelet: Kubelet) -> Obj:
+    """The Node object as its kubelet and the node controller left it."""
+    state = kubelet.state
+    before = cluster.store.get("nodes", state.name)
+    ready = ready_condition(kubelet)[0]
+    capacity, allocatable = _numbers(kubelet)
+    annotations = {
+        "node.alpha.kubernetes.io/ttl": "0",
+        "volumes.kubernetes.io/controller-managed-attach-detach": "true",
+    }
+    if state.schematic:
+        annotations["extensions.talos.dev/schematic"] = state.schematic
+    if before is not None:
+        metadata = copy.deepcopy(before["metadata"])
+        spec = copy.deepcopy(before["spec"])
+    else:
+        metadata = {"name": state.name, "labels": _labels(cluster, kubelet), "annotations": annotations}
+        spec = {"podCIDR": cluster.pod_cidr(state.name)}
+        if kubelet.inputs.get("cordoned"):
+            spec["unschedulable"] = True
+    taints = _taints(cluster, kubelet, ready, before)
+    spec.pop("taints", None)
+    if taints:
+        spec["taints"] = taints
+    uuid = str(getattr(state, "system_uuid", "") or kubelet.inputs.get("system_uuid", ""))
+    info: dict[str, Any] = {
+        "machineID": (kubelet.inputs.get("machine_id") or uuid.replace("-", "")),
+        "systemUUID": uuid,
+        "bootID": state.boot_id,
+        "kernelVersion": state.kernel,
+        "osImage": f"Talos ({state.os_version})" if state.os == "talos" else state.os_version,
+        "containerRuntimeVersion": f"containerd://{cluster.containerd}",
+        "kubeletVersion": str(kubelet.inputs.get("kubelet_version") or cluster.release.text),
+        "kubeProxyVersion": "",
+        "operatingSystem": "linux",
+        "architecture": "amd64",
+    }
+    status: Obj = {
+        "capacity": capacity,
+        "allocatable": allocatable,
+        "conditions": _conditions(cluster, kubelet, before),
+        "addresses": [
+            {"type": "InternalIP", "address": state.address},
+            {"type": "Hostname", "address": state.name},
+        ],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}},
+        "nodeInfo": info,
+        "images": _images(cluster, kubelet),
+    }
+    if cluster.containerd_two:
+        features = {"recursiveReadOnlyMounts": True, "userNamespaces": True}
+        handlers = ["", *state.runtime_handlers]
+        status["runtimeHandlers"] = [{"name": h, "features": features} for h in handlers]
+        status["features"] = {"supplementalGroupsPolicy": True}
+    if cluster.release.declared_features:
+        status["declaredFeatures"] = list(cluster.release.declared_features)
+    if not kubelet.alive and before is not None:
+        stale = copy.deepcopy(before["status"])
+        stale["conditions"] = status["conditions"]
+        status = stale
+    return {"metadata": metadata, "spec": spec, "status": status}
+
+
+def lease_object(cluster: SimCluster, kubelet: Kubelet) -> Obj:
+    """The kubelet's Lease in kube-node-lease: its renewTime tells a live kubelet from a stale Ready."""
+    at = cluster.clock.now() if kubelet.alive else kubelet.state.booted_at
+    renewed = rfc3339(at).replace("Z", ".000000Z")
+    return {
+        "metadata": {"name": kubelet.name, "namespace": "kube-node-lease"},
+        "spec": {"holderIdentity": kubelet.name, "leaseDurationSeconds": 40, "renewTime": renewed},
+    }

@@ -1,0 +1,1 @@
+"""Simulated lab: talos."""

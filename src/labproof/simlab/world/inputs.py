@@ -1,0 +1,137 @@
+"""Inputs of a simulated lab: what an owner decides or hardware is, never what follows from it.
+
+The tree has the top-level keys `hosts`, `nodes`, `clusters`, `cards`, each one file under `labs/<lab>/world/`.
+Variations and faults are JSON merge patches (RFC 7386) on that tree.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from labproof.simlab.faults import load_faults
+
+PARTS = ("hosts", "nodes", "clusters", "cards")
+
+
+class WorldLoader(yaml.SafeLoader):
+    """SafeLoader that leaves PCI addresses and classes alone (YAML 1.1 reads 0000:3b as base 60, 0300 as octal)."""
+
+
+_PLAIN_INT = re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$")
+_PLAIN_FLOAT = re.compile(r"^[-+]?(?:[0-9]+\.[0-9]*(?:[eE][-+]?[0-9]+)?|\.[0-9]+)$")
+WorldLoader.yaml_implicit_resolvers = {
+    first: [(tag, rule) for tag, rule in rules if tag not in {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+WorldLoader.add_implicit_resolver("tag:yaml.org,2002:int", _PLAIN_INT, list("-+0123456789"))
+WorldLoader.add_implicit_resolver("tag:yaml.org,2002:float", _PLAIN_FLOAT, list("-+.0123456789"))
+
+
+@dataclass(frozen=True)
+class Variation:
+    """One consistent tuple of versions and choices of a lab.
+
+    Attributes:
+        name: file name without `.yaml`.
+        title: one line for people.
+        versions: what the tuple is made of (Talos, Kubernetes, driver, plugin, PVE, kernel).
+        set: merge patch on the world's inputs.
+        lab: merge patch on lab.yaml (lists patched by `name`), for what the owner would declare differently.
+    """
+
+    name: str
+    title: str
+    versions: Mapping[str, str] = field(default_factory=dict)
+    set: Mapping[str, Any] = field(default_factory=dict)
+    lab: Mapping[str, Any] = field(default_factory=dict)
+
+
+def labs_folder() -> Path:
+    """The folder of the reference labs: in a clone beside `src`, in a wheel inside the package."""
+    here = Path(__file__).resolve()
+    for candidate in (here.parents[4] / "labs", here.parents[2] / "labs"):
+        if candidate.is_dir():
+            return candidate
+    raise FileNotFoundError("the reference labs are not installed")
+
+
+def lab_folder(lab: str | Path) -> Path:
+    """The folder of a lab given by name, by folder or by its lab.yaml.
+
+    Raises:
+        FileNotFoundError: there is no such simulated lab.
+    """
+    path = Path(lab)
+    for candidate in (path.parent if path.suffix in {".yaml", ".yml"} else path, labs_folder() / str(lab)):
+        if (candidate / "world").is_dir():
+            return candidate.resolve()
+    known = sorted(p.parent.name for p in labs_folder().glob("*/world"))
+    raise FileNotFoundError(f"no simulated lab {str(lab)!r}; known: {', '.join(known)}")
+
+
+def merge_patch(target: Any, patch: Any) -> Any:
+    """Apply a JSON merge patch (RFC 7386) and return the result; neither argument is changed."""
+    if not isinstance(patch, Mapping):
+        return copy.deepcopy(patch)
+    merged = dict(target) if isinstance(target, Mapping) else {}
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = merge_patch(merged.get(key), value)
+    return merged
+
+
+@lru_cache(maxsize=64)
+def _parsed(path: Path, _changed_ns: int) -> Any:
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=WorldLoader) or {}  # noqa: S506 - a SafeLoader
+
+
+def read_yaml(path: Path) -> Any:
+    """The parsed file; do not change the result, it is shared until the file changes."""
+    return _parsed(path, path.stat().st_mtime_ns)
+
+
+def variations(lab: str | Path) -> dict[str, Variation]:
+    """All variations of a lab by name."""
+    found = {}
+    for path in sorted((lab_folder(lab) / "variations").glob("*.yaml")):
+        raw = read_yaml(path)
+        found[path.stem] = Variation(
+            path.stem, raw.get("title", path.stem), raw.get("versions", {}), raw.get("set", {}), raw.get("lab", {})
+        )
+    return found
+
+
+def load_inputs(lab: str | Path, variation: str | None = None, faults: Sequence[str] = ()) -> dict[str, Any]:
+    """The inputs tree of a lab with its variation and faults applied, in that order.
+
+    Raises:
+        FileNotFoundError: no such lab.
+        KeyError: no such variation or fault (the message names the known ones).
+    """
+    inputs: dict[str, Any] = {part: {} for part in PARTS}
+    for part in PARTS:
+        path = lab_folder(lab) / "world" / f"{part}.yaml"
+        if path.is_file():
+            raw = read_yaml(path)
+            inputs[part] = raw.get(part, raw)
+    if variation:
+        known = variations(lab)
+        if variation not in known:
+            raise KeyError(f"unknown variation {variation!r}; known: {', '.join(known) or 'none'}")
+        inputs = merge_patch(inputs, known[variation].set)
+    catalogue = load_faults() if faults else {}
+    for fault in faults:
+        if fault not in catalogue:
+            raise KeyError(f"unknown fault {fault!r}; `labproof faults` lists them")
+        inputs = merge_patch(inputs, catalogue[fault].set)
+    return copy.deepcopy(inputs)
