@@ -1,0 +1,1 @@
+"""Every fault, every variation: the right cause, and nothing else."""

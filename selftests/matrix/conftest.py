@@ -1,0 +1,25 @@
+"""One simulated lab for the whole matrix; its world is reset for each fault."""
+
+import pytest
+
+from labproof.simlab.server import SimLab
+
+from .harness import judge
+
+
+@pytest.fixture(scope="session")
+def simlab():
+    with SimLab("t4-jellyfin") as lab:
+        yield lab
+
+
+@pytest.fixture(scope="session")
+def judged(simlab, tmp_path_factory):
+    """Judge the lab with these faults and this variation."""
+    folder = tmp_path_factory.mktemp("matrix")
+
+    def run(faults=(), variation=None):
+        simlab.reset(list(faults), variation)
+        return judge({"patch": simlab.overlay["patch"]}, folder)
+
+    return run

@@ -1,0 +1,36 @@
+"""Every fault changes inputs of the simulated world only; the suite must name its cause and nothing else."""
+
+import pytest
+
+from labproof.checks.registry import LAYERS, clauses
+from labproof.simlab.faults import load_faults
+
+FAULTS = load_faults()
+
+
+def test_there_are_sixty_faults():
+    assert len(FAULTS) >= 60
+
+
+def test_every_clause_is_failed_by_a_fault():
+    failed = {f.clause for f in FAULTS.values()} | {c for f in FAULTS.values() for c in f.also}
+    assert set(clauses()) - failed == set()
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=lambda f: f.id)
+def test_a_fault_leads_to_its_cause_and_nothing_else(judged, fault):
+    clause = clauses()[fault.clause]
+    outcome = judged([fault.id], fault.variation)
+    told = outcome.describe()
+    assert fault.cause in outcome.causes(fault.clause), told
+    assert str(clause.severity) == fault.finding
+    expected = {fault.clause, *fault.also}
+    assert set(outcome.of("fail")) == expected, told
+    assert outcome.of("unchecked") == [], told
+    if clause.severity == "blocking":
+        assert outcome.first_broken() == (fault.clause, fault.cause), told
+        above = {i for i, _ in outcome.rulings if LAYERS.index(clauses()[i].layer) > LAYERS.index(clause.layer)}
+        assert above <= set(outcome.of("blocked")), told
+    else:
+        assert outcome.first_broken() is None, told
+        assert outcome.of("blocked") == [], told

@@ -1,0 +1,260 @@
+"""One run: its lab, its folder, its facts, the simulated lab behind it, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from labproof.plugin.options import Choice, choose_lab
+
+if TYPE_CHECKING:
+    from labproof.checks.gate import Gate
+    from labproof.facts.bundle import Facts
+    from labproof.inventory.models import Lab
+    from labproof.simlab.starter import Handle
+
+#: What the collecting processes tell the one that writes the reports.
+PLAN = "plan.json"
+
+
+class Run:
+    """The run of this process: the whole run, or an xdist worker's share of it."""
+
+    def __init__(self, config: pytest.Config, choice: Choice, lab: Lab) -> None:
+        self.config = config
+        self.choice = choice
+        self.lab = lab
+        self.layers: frozenset[str] = frozenset()
+        self.expected: list[dict[str, str]] = []
+        self.deselected: list[dict[str, str]] = []
+        self.verdicts: dict[tuple[str, str], dict[str, Any]] = {}
+        self.began = self.opened = time.time()
+        self.others_failed = False
+        self.folder: Path | None = None
+        self.result: dict[str, Any] | None = None
+        self._gate: Gate | None = None
+        self._facts: Facts | None = None
+        self._simulation: Handle | None = None
+
+    # -------------------------------------------------------------- opening
+
+    @property
+    def run_id(self) -> str:
+        """Sortable, unique on one machine."""
+        return f"{datetime.fromtimestamp(self.opened, UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
+
+    def open(self) -> None:
+        """Make the run's folder; start the simulated lab; from here on facts can be read."""
+        if self.folder is not None:
+            return
+        from labproof.facts import meta
+        from labproof.inventory.load import load_lab
+
+        folder = Path(self.config.invocation_params.dir) / str(self.config.getoption("reports")) / "runs" / self.run_id
+        if self.choice.kind == "facts":
+            self.began = meta.read(self.choice.path).now
+        elif self.choice.kind == "sim":
+            self._start_simulation()
+        else:
+            self.lab = _loaded(load_lab, self.choice.path)
+        (folder / "facts").mkdir(parents=True)
+        self.folder = folder
+        if self.choice.kind != "facts":
+            meta.write(folder / "facts", meta.Meta(self.began, self.lab, str(self.choice.path)))
+
+    def _start_simulation(self) -> None:
+        from labproof.inventory.load import load_lab
+        from labproof.simlab.starter import SimulationRefused, start
+
+        option = self.config.getoption
+        try:
+            self._simulation = start(self.choice.path.parent, variation=option("variation"), faults=option("fault"))
+        except SimulationRefused as refused:
+            raise pytest.UsageError(f"--sim: {refused}") from None
+        self.lab = _loaded(load_lab, self.choice.path, self._simulation.overlay)
+
+    def share(self) -> dict[str, Any]:
+        """What a worker needs to take part."""
+        return {
+            "folder": str(self.folder),
+            "kind": self.choice.kind,
+            "path": str(self.choice.path),
+            "overlay": self._simulation.overlay if self._simulation else {},
+            "began": self.began,
+        }
+
+    def join(self, shared: dict[str, Any]) -> None:
+        """Take part in the controller's run."""
+        from labproof.inventory.load import load_lab
+
+        self.folder = Path(shared["folder"])
+        self.began = shared["began"]
+        self.lab = self.lab if self.choice.kind == "facts" else _loaded(load_lab, self.choice.path, shared["overlay"])
+
+    # -------------------------------------------------------------- facts
+
+    @property
+    def facts(self) -> Facts:
+        """Facts of this run, read when first asked for."""
+        if self._facts is None:
+            from labproof.facts.bundle import Facts
+            from labproof.facts.scrub import Scrubber
+            from labproof.facts.store import FactsStore
+            from labproof.inventory.secrets import secrets_of
+            from labproof.plugin.probing import add_probes
+
+            assert self.folder is not None, "the run is not open"
+            if self.choice.kind == "facts":
+                store = FactsStore(self.choice.path, frozen=True)
+            else:
+                store = FactsStore(self.folder / "facts", scrubber=Scrubber(secrets_of(self.lab)))
+                add_probes(store, self.lab)
+            self._facts = Facts(store, self.began)
+        return self._facts
+
+    def recorded_facts(self) -> Facts:
+        """What has been read so far; asking it reads nothing new."""
+        from labproof.facts.bundle import Facts
+        from labproof.facts.store import FactsStore
+
+        assert self.folder is not None, "the run is not open"
+        folder = self.choice.path if self.choice.kind == "facts" else self.folder / "facts"
+        return Facts(FactsStore(folder, frozen=True), self.began)
+
+    @property
+    def gate(self) -> Gate:
+        """The judge of this run's clauses."""
+        if self._gate is None:
+            from labproof.checks.gate import Gate
+
+            self._gate = Gate(self.facts, self.lab, self.layers)
+        return self._gate
+
+    # -------------------------------------------------------------- telling
+
+    def header(self) -> list[str]:
+        """What this run is about, before anything is contacted."""
+        from labproof.report.announce import announcement
+
+        faults = self.config.getoption("fault")
+        return announcement(self.lab, self.choice.kind, self.choice.path, self.choice.fallback, faults)
+
+    def save_plan(self) -> None:
+        """Let the controller know what is expected: every worker writes the same."""
+        if self.folder is None:
+            return
+        from labproof.facts.atomic import write_text
+
+        plan = {"expected": self.expected, "deselected": self.deselected, "layers": sorted(self.layers)}
+        write_text(self.folder / PLAN, json.dumps(plan))
+
+    def load_plan(self) -> None:
+        """Under xdist the workers did the collecting."""
+        assert self.folder is not None
+        if not self.expected and (self.folder / PLAN).is_file():
+            plan = json.loads((self.folder / PLAN).read_text("utf-8"))
+            self.expected, self.deselected = plan["expected"], plan["deselected"]
+
+    def close(self) -> None:
+        """Stop what this run started."""
+        if self._simulation is not None:
+            self._simulation.close()
+            self._simulation = None
+
+
+RUN = pytest.StashKey[Run]()
+
+
+def prepare(config: pytest.Config) -> Run:
+    """The run of this configuration; lab.yaml is read the first time.
+
+    Raises:
+        pytest.UsageError: no such lab, contradictory options, or a lab.yaml with errors (exit status 4).
+    """
+    if RUN not in config.stash:
+        from labproof.facts import meta
+        from labproof.inventory.load import load_lab
+
+        worker = getattr(config, "workerinput", None)
+        choice = choose_lab(config)
+        if choice.kind == "facts":
+            lab = meta.read(choice.path).lab
+        else:
+            lab = _loaded(load_lab, choice.path, {}, read_secrets=False)
+        config.stash[RUN] = Run(config, choice, lab)
+        config.pluginmanager.register(_Gatherer(config.stash[RUN]), "labproof-gatherer")
+        if worker is not None and "labproof" in worker:
+            config.stash[RUN].join(worker["labproof"])
+    return config.stash[RUN]
+
+
+def _loaded(load: Any, *args: Any, **options: Any) -> Lab:
+    from labproof.inventory.load import LabError
+
+    try:
+        lab: Lab = load(*args, **options)
+        return lab
+    except LabError as wrong:
+        raise pytest.UsageError(*wrong.lines) from None
+
+
+def open_run(config: pytest.Config) -> Run:
+    """The open run of this process (already open in a worker)."""
+    run = prepare(config)
+    run.open()
+    run.save_plan()
+    return run
+
+
+def hand_to_worker(node: Any) -> None:
+    """Open the run on the controller and tell a new worker about it."""
+    config: pytest.Config = node.config
+    if RUN in config.stash:
+        node.workerinput["labproof"] = open_run(config).share()
+
+
+class _Gatherer:
+    """Registered as a plugin of its own: the report hook is not told which configuration a report belongs to."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep the verdict a report carries, on the process that has the terminal."""
+        record = getattr(report, "labproof", None)
+        if record is not None:
+            self._run.verdicts[(record["clause"], record["target"])] = record
+        elif report.failed and "target" not in report.keywords:
+            self._run.others_failed = True
+
+
+def finish(session: pytest.Session, exitstatus: int) -> None:
+    """Write run.json and what is rendered from it, and set the exit status."""
+    run = session.config.stash.get(RUN, None)
+    if run is None or hasattr(session.config, "workerinput") or run.folder is None:
+        return
+    run.load_plan()
+    from labproof.report.write import Ended, finish_run
+
+    ended = Ended(
+        lab=run.lab,
+        facts=run.recorded_facts(),
+        run_id=run.run_id,
+        folder=run.folder,
+        began=run.began,
+        seconds=time.time() - run.opened,
+        verdicts=list(run.verdicts.values()),
+        expected=run.expected,
+        deselected=run.deselected,
+        pytests=exitstatus,
+        fail_on=str(session.config.getoption("fail_on")),
+        others_failed=run.others_failed,
+    )
+    run.result = finish_run(ended)
+    session.exitstatus = run.result["exit_status"]

@@ -1,0 +1,1 @@
+"""Reports: everything is rendered from run.json, nothing from live state."""

@@ -1,0 +1,63 @@
+"""What a run says before its first packet: what it will contact, as whom, and what it will create."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from labproof import __version__
+from labproof.inventory.models import Host, Lab
+
+
+def announcement(lab: Lab, kind: str, path: Path, fallback: bool, faults: list[str]) -> list[str]:
+    """Lines for pytest's header.
+
+    Args:
+        kind: `real`, `sim` or `facts`.
+        fallback: nothing was chosen, so the simulated T4 lab serves.
+    """
+    head = f"labproof {__version__}: lab {lab.lab} ({path})"
+    if kind == "facts":
+        return [f"{head}, saved facts; nothing is contacted"]
+    if kind == "sim":
+        broken = f", with fault {', '.join(faults)}" if faults else ""
+        why = " (no --lab, no $LABPROOF_LAB, no ./lab.yaml)" if fallback else ""
+        return [
+            f"labproof {__version__}: *** SIMULATED *** lab {path.parent.name}{broken}{why}",
+            "  it runs on this machine; no real host, VM, node or cluster is contacted",
+        ]
+    return [head, *_contacts(lab), *_creations(lab)]
+
+
+def _contacts(lab: Lab) -> list[str]:
+    lines = []
+    for host in lab.hosts:
+        if host.ssh is not None:
+            who = f"{host.ssh.user}@" if host.ssh.user else ""
+            lines.append(f"  ssh   {who}{host.ssh.address}: one read-only script, for host {host.name}")
+        if host.pve is not None:
+            lines.append(f"  pve   {host.pve.url} as {_pve_identity(host)}: reads only")
+    for node in lab.nodes:
+        if node.talos is not None:
+            context = node.talos.context or "the current context"
+            lines.append(f"  talos {node.name} by {node.talos.talosconfig} ({context}): reads only")
+    for cluster in lab.clusters:
+        context = cluster.context or "the current context"
+        lines.append(f"  k8s   {cluster.name} by {cluster.kubeconfig} ({context})")
+    return lines
+
+
+def _pve_identity(host: Host) -> str:
+    assert host.pve is not None
+    return host.pve.token_id or host.pve.user or "nobody"
+
+
+def _creations(lab: Lab) -> list[str]:
+    lines = []
+    for cluster in lab.clusters:
+        probe = cluster.probe
+        lines.append(
+            f"  workload and transcode create labelled pods in namespace {probe.namespace} of {cluster.name}"
+            f" (image {probe.image}, {probe.cpu} CPU, {probe.memory}) and remove them; at most"
+            f" {lab.timings.deadline_s / 60:.0f} min"
+        )
+    return lines

@@ -1,0 +1,112 @@
+"""The end of the terminal output: the stack as a tree, the first broken layer, where the report is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labproof.report.verdict import explain
+
+if TYPE_CHECKING:
+    from _pytest.terminal import TerminalReporter
+
+SIGNS = {"pass": "✓", "fail": "✗", "blocked": "·", "unchecked": "?", "excepted": "~"}
+PLAIN = {"✓": "ok", "✗": "FAIL", "·": "-", "?": "?", "~": "~", "├─": "|-", "└─": "`-"}
+ORDER = ("fail", "unchecked", "blocked", "excepted", "pass")
+COLOURS = {"fail": "red", "unchecked": "yellow", "blocked": "yellow", "excepted": "cyan", "pass": "green"}
+WORDS = {0: "green", 1: "RED", 2: "interrupted", 5: "nothing ran", 6: "INCOMPLETE", 7: "BUSY"}
+
+
+def write_tree(terminal: TerminalReporter, result: dict[str, Any], folder: Path | None) -> None:
+    """Write the closing section of a run."""
+    plain = not _can_draw(terminal)
+    simulated = "SIMULATED " if result["simulated"] else ""
+    terminal.section(f"{simulated}lab {result['lab']}", sep="=", bold=True)
+    for chain, content in result["chains"].items():
+        terminal.write_line(f"{chain}  {content['gpu']}")
+        for line, colour in _layer_lines(result, chain, content["layers"]):
+            text = line
+            for sign, word in PLAIN.items() if plain else ():
+                text = text.replace(sign, word)
+            terminal.write_line(text, **({colour: True} if colour else {}))
+    _write_findings(terminal, result)
+    word = WORDS.get(result["exit_status"], f"exit status {result['exit_status']}")
+    counted = Counter(v["verdict"] for v in result["verdicts"])
+    counts = ", ".join(f"{counted[v]} {v}" for v in reversed(ORDER) if counted[v])
+    if result["missing"]:
+        counts += f", {len(result['missing'])} expected but not run"
+    terminal.write_line(f"{word}: {counts or 'no clause was judged'}; {result['seconds']:.1f} s", bold=True)
+    if folder is not None:
+        terminal.write_line(f"report: {folder.parent.parent / 'latest' / 'index.html'}  (run {folder.name})")
+
+
+def _layer_lines(result: dict[str, Any], chain: str, layers: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    lines = []
+    for number, layer in enumerate(layers):
+        verdicts = [v for v in result["verdicts"] if v["layer"] == layer["layer"] and chain in v["chains"]]
+        branch = "└─" if number == len(layers) - 1 else "├─"
+        name = f" {branch} {layer['layer']:<11}{layer['name']:<18}"
+        if not verdicts:
+            lines.append((f"{name}   not selected", ""))
+            continue
+        counted = Counter(v["verdict"] for v in verdicts)
+        worst = next(v for v in ORDER if counted[v])
+        text = ", ".join(f"{counted[v]} {v}" for v in ORDER if counted[v])
+        if worst == "blocked":
+            text += f" by {verdicts[0]['blocked_by']}"
+        shown = " ".join(layer["versions"].values())
+        lines.append((f"{name} {SIGNS[worst]} {text}{'   ' + shown if shown else ''}", COLOURS[worst]))
+    return lines
+
+
+def _write_findings(terminal: TerminalReporter, result: dict[str, Any]) -> None:
+    broken = {(b["clause"], b["chain"]) for b in result["first_broken"]}
+    for first in result["first_broken"]:
+        verdict = next(
+            v for v in result["verdicts"] if v["clause"] == first["clause"] and first["chain"] in v["chains"]
+        )
+        terminal.write_line("")
+        terminal.write_line(f"first broken layer: {verdict['layer']} ({first['cause']})", red=True, bold=True)
+        terminal.write_line(explain(verdict))
+    rest = [
+        v
+        for v in result["verdicts"]
+        if v["verdict"] in ("fail", "unchecked") and not any((v["clause"], c) in broken for c in v["chains"])
+    ]
+    if rest:
+        terminal.write_line("")
+        terminal.write_line("also:", bold=True)
+        for line in _grouped(rest):
+            terminal.write_line(line)
+    terminal.write_line("")
+
+
+def _grouped(verdicts: list[dict[str, Any]]) -> list[str]:
+    """A line per failure, and one for all clauses that were unchecked for the same reason."""
+    by_reason: dict[str, list[dict[str, Any]]] = {}
+    lines = []
+    for verdict in verdicts:
+        if verdict["verdict"] == "fail":
+            lines.append(f"  fail      {verdict['clause']:<18} {_why(verdict)}")
+        else:
+            by_reason.setdefault(verdict["reason"], []).append(verdict)
+    for reason, alike in by_reason.items():
+        first = alike[0]["clause"]
+        name = first if len(alike) == 1 else f"{first} and {len(alike) - 1} more"
+        lines.append(f"  unchecked {name:<18} {reason}")
+    return lines
+
+
+def _why(verdict: dict[str, Any]) -> str:
+    told = "; ".join(f"{p['cause']} {p['title']} ({p['subject']})" for p in verdict["problems"])
+    return f"[{verdict['severity']}] {told}"
+
+
+def _can_draw(terminal: TerminalReporter) -> bool:
+    encoding = getattr(terminal._tw._file, "encoding", None) or "ascii"  # no public way to ask
+    try:
+        "✓├─".encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
