@@ -1,0 +1,1 @@
+"""The host layer on this very machine, over Debian's own OpenSSH server."""
