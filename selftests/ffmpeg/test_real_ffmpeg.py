@@ -109,11 +109,15 @@ def test_timestamps_are_normalised(software, commands):
     """Matroska keeps milliseconds: compared by time the same picture loses many dB (facts transcode 2.7)."""
     matroska = commands.file("software").replace(".mp4", ".mkv")
     assert run([FFMPEG, "-v", "error", "-y", "-i", commands.file("software"), "-c", "copy", matroska]).ok
-    ours = [matroska if word == commands.file("software") else word for word in commands.compare("software", "h264", "psnr")]
+    ours = [
+        matroska if word == commands.file("software") else word for word in commands.compare("software", "h264", "psnr")
+    ]
     naive = ["[0:v][1:v]psnr" if word.startswith("[0:v]settb") else word for word in ours]
     normal = ffmpeg.parse_psnr(run(ours).stderr).value.average
     by_time = ffmpeg.parse_psnr(run(naive).stderr).value.average
-    assert normal == pytest.approx(ffmpeg.parse_psnr(run(commands.compare("software", "h264", "psnr")).stderr).value.average)
+    assert normal == pytest.approx(
+        ffmpeg.parse_psnr(run(commands.compare("software", "h264", "psnr")).stderr).value.average
+    )
     assert by_time < normal - 5
 
 
@@ -150,6 +154,13 @@ def test_hardware_filter_refuses_software_frames(software, commands):
     ran = run(argv)
     assert ran.rc != 0
     assert classify(ran.stderr).cause == "W24"
+
+
+def test_opening_an_input_is_no_fallback(software, commands):
+    """Real ffmpeg logs a software `Reinit context` when it opens any input."""
+    ran = run([FFMPEG, "-nostdin", "-v", "verbose", "-i", commands.file("software"), "-f", "null", "-"])
+    assert "Reinit context to 1920x1088, pix_fmt: yuv420p" in ran.stderr
+    assert ffmpeg.fallback_line(ran.stderr) == ""
 
 
 def test_generic_last_line_does_not_decide(commands):

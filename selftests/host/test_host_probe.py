@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from types import SimpleNamespace
 
 import pytest
@@ -52,6 +53,17 @@ def test_one_command_and_nothing_else(monkeypatch):
     reading = probe_host(declared.hosts[0], declared.timings)
     assert reading.state is State.VALUE
     assert commands == [("sh -s", probe_script())]
+
+
+def test_installed_probe_must_be_ours(monkeypatch, tmp_path):
+    """Behind a forced command the host runs its own copy; another version's sections would be misread."""
+    declared = lab()
+    for name, script, state in (("ours", probe_script(), State.VALUE), ("old", probe_script() + b"#", State.FAILED)):
+        copy = tmp_path / f"{name}-probe"
+        copy.write_bytes(script)
+        answer = subprocess.run(["sh", str(copy)], capture_output=True, timeout=60, check=True).stdout
+        fake_session(monkeypatch, answer)
+        assert probe_host(declared.hosts[0], declared.timings).state is state
 
 
 def test_restricted_shell_is_told(monkeypatch):

@@ -29,6 +29,10 @@ class Outcome:
         """Clause ids with that verdict."""
         return sorted({clause for (clause, _), r in self.rulings.items() if r.verdict == verdict})
 
+    def unchecked_but_not_busy(self):
+        """Clause ids that could not be judged for any other reason than a GPU in use."""
+        return sorted({i for (i, _), r in self.rulings.items() if r.verdict == "unchecked" and not r.judgement.busy})
+
     def causes(self, clause):
         """Causes a clause names, over all its targets."""
         found = set()

@@ -102,9 +102,15 @@ def test_ids_bind_the_card(conf: str, driver: str | None) -> None:
 
 def test_softdep_or_blacklist_keeps_nouveau_away() -> None:
     """Without both, nouveau's alias comes first; with the softdep alone vfio-pci is loaded before it."""
-    bare = {"/etc/modprobe.d/blacklist-nvidia.conf": None, "/etc/modprobe.d/vfio.conf": {"text": "options vfio-pci ids=10de:1eb8\n"}}
+    bare = {
+        "/etc/modprobe.d/blacklist-nvidia.conf": None,
+        "/etc/modprobe.d/vfio.conf": {"text": "options vfio-pci ids=10de:1eb8\n"},
+    }
     assert booted({"files": bare}).drivers.bound[T4] == "nouveau"
-    soft = {**bare, "/etc/modprobe.d/vfio.conf": {"text": "options vfio-pci ids=10de:1eb8\nsoftdep nouveau pre: vfio-pci\n"}}
+    soft = {
+        **bare,
+        "/etc/modprobe.d/vfio.conf": {"text": "options vfio-pci ids=10de:1eb8\nsoftdep nouveau pre: vfio-pci\n"},
+    }
     assert booted({"files": soft}).drivers.bound[T4] == "vfio-pci"
 
 
@@ -143,7 +149,8 @@ def test_modprobe_configuration_is_printed_as_modprobe_prints_it() -> None:
     """facts real-host: names with underscores, softdep as written, other suffixes and folders ignored."""
     config = modprobe.parse(
         {
-            "/etc/modprobe.d/vfio.conf": "options vfio-pci ids=10de:2204,10de:1aef disable_vga=1\nsoftdep nouveau pre: vfio-pci\n",
+            "/etc/modprobe.d/vfio.conf": "options vfio-pci ids=10de:2204,10de:1aef disable_vga=1\n"
+            "softdep nouveau pre: vfio-pci\n",
             "/etc/modprobe.d/b.conf": "blacklist nvidia-drm\n",
             "/etc/modprobe.d/ignored": "options vfio-pci ids=1234:5678\n",
             "/etc/other/x.conf": "blacklist kvm\n",
@@ -168,7 +175,10 @@ def test_grub_files_are_read_as_shell_reads_them() -> None:
 
 def test_systemd_boot_reads_the_first_line_only() -> None:
     """And a host whose line names no root does not come up."""
-    patch = {"boot": {"loader": "systemd-boot"}, "files": {bootfiles.SYSTEMD_BOOT: {"text": "root=ZFS=x boot=zfs\nintel_iommu=on\n"}}}
+    patch = {
+        "boot": {"loader": "systemd-boot"},
+        "files": {bootfiles.SYSTEMD_BOOT: {"text": "root=ZFS=x boot=zfs\nintel_iommu=on\n"}},
+    }
     host = booted(patch)
     assert host.up
     assert "intel_iommu" not in host.cmdline

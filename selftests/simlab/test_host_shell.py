@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import socket
 import subprocess
@@ -92,7 +91,8 @@ def _other_key():
 def test_the_machine_underneath_is_not_seen(run: Run) -> None:
     """Names, kernel, processes, files, mounts, environment: all are the simulated host's."""
     rc, out, _ = run(
-        "hostname; uname -r; cat /proc/sys/kernel/hostname /proc/version /etc/hostname; id -u; env; ls / /proc /lib/modules /home /work 2>&1; "
+        "hostname; uname -r; cat /proc/sys/kernel/hostname /proc/version /etc/hostname; id -u; env; "
+        "ls / /proc /lib/modules /home /srv 2>&1; "
         "cat /etc/shadow /proc/self/mountinfo /proc/1/environ 2>&1; ls /usr/local /usr/share 2>&1; df 2>&1"
     )
     assert rc in (0, 1)
@@ -110,7 +110,9 @@ def test_absolute_and_relative_paths_do_not_lead_out(run: Run, tmp_path: Path) -
     """Neither .. nor absolute names nor a symlink reach the machine."""
     canary = tmp_path / "canary"
     canary.write_text("machine underneath")
-    rc, out, _ = run(f"cat {canary}; cd /; cat ../../../../..{canary}; ln -s {canary} /etc/canary; cat /etc/canary; echo done")
+    rc, out, _ = run(
+        f"cat {canary}; cd /; cat ../../../../..{canary}; ln -s {canary} /etc/canary; cat /etc/canary; echo done"
+    )
     assert rc == 0
     assert out == "done\n"
 
@@ -119,7 +121,8 @@ def test_nothing_is_written_outside(run: Run, tmp_path: Path) -> None:
     """System folders are read-only, and a write to a path of the machine lands nowhere."""
     target = tmp_path / "written"
     _, out, _ = run(
-        f"echo x > {target}; for d in /usr/bin /usr/lib/modules /sys /proc /opt /boot /dev; do touch $d/labproof-wrote && echo $d; done; "
+        f"echo x > {target}; for d in /usr/bin /usr/lib/modules /sys /proc /opt /boot /dev; "
+        "do touch $d/labproof-wrote && echo $d; done; "
         "chmod 777 /usr/bin/cat && echo chmod; echo x > /dev/null; echo 1 > /sys/bus/pci/drivers/vfio-pci/unbind"
     )
     assert out == ""
@@ -128,7 +131,7 @@ def test_nothing_is_written_outside(run: Run, tmp_path: Path) -> None:
 
 
 def test_reboot_and_kill_stay_inside(lab: SimLab, run: Run) -> None:
-    """kill -1 finds only the command's own processes; reboot drops the connection and changes the boot id only there."""
+    """kill -1 finds only the command's own processes; reboot drops the connection, the boot id changes only there."""
     sentinel = subprocess.Popen(["sleep", "30"])
     machine = Path("/proc/sys/kernel/random/boot_id").read_text()
     try:
@@ -159,8 +162,10 @@ def test_no_network_is_reachable(run: Run) -> None:
 def test_sysfs_has_real_links_and_binary_config(run: Run) -> None:
     """readlink and od work as on a host."""
     _, out, _ = run(
-        f"readlink {T4}/driver; basename $(readlink -f {T4}/iommu_group); od -An -tx1 -N4 {T4}/config; test -c /dev/vfio/11 && echo node; "
-        f"ls {T4}/boot_vga {T4}/../vendor 2>&1 | head -1; cat {T4}/driver_override; ls /sys/module/vfio_pci/parameters | grep -c ids"
+        f"readlink {T4}/driver; basename $(readlink -f {T4}/iommu_group); od -An -tx1 -N4 {T4}/config; "
+        "test -c /dev/vfio/11 && echo node; "
+        f"ls {T4}/boot_vga {T4}/../vendor 2>&1 | head -1; cat {T4}/driver_override; "
+        "ls /sys/module/vfio_pci/parameters | grep -c ids"
     )
     assert out.splitlines() == [
         "../../../../bus/pci/drivers/vfio-pci", "11", " de 10 b8 1e", "node",
@@ -171,8 +176,9 @@ def test_sysfs_has_real_links_and_binary_config(run: Run) -> None:
 def test_running_qemu_is_seen_to_hold_the_card(run: Run) -> None:
     """pid file, command line, open files and reservations agree."""
     _, out, _ = run(
-        "p=$(cat /run/qemu-server/1105.pid); tr '\\0' '\\n' < /proc/$p/cmdline | grep vfio-pci; ls -l /proc/$p/fd | grep -c '/dev/vfio/11$'; "
-        "grep -c \"^0000:3b:00.0 1105 pid:$p\\$\" /run/qemu-server/pci-id-reservations"
+        "p=$(cat /run/qemu-server/1105.pid); tr '\\0' '\\n' < /proc/$p/cmdline | grep vfio-pci; "
+        "ls -l /proc/$p/fd | grep -c '/dev/vfio/11$'; "
+        'grep -c "^0000:3b:00.0 1105 pid:$p\\$" /run/qemu-server/pci-id-reservations'
     )
     assert out.splitlines() == ["vfio-pci,host=0000:3b:00.0,id=hostpci0,bus=ich9-pcie-port-1,addr=0x0", "1", "1"]
 
@@ -182,7 +188,8 @@ def test_stand_ins_print_the_derived_state(run: Run) -> None:
     _, out, _ = run("lspci -nnk -s 3b:00.0")
     assert out == (
         "3b:00.0 3D controller [0302]: NVIDIA Corporation TU104GL [Tesla T4] [10de:1eb8] (rev a1)\n"
-        "\tSubsystem: NVIDIA Corporation Device [10de:12a2]\n\tKernel driver in use: vfio-pci\n\tKernel modules: nouveau\n"
+        "\tSubsystem: NVIDIA Corporation Device [10de:12a2]\n"
+        "\tKernel driver in use: vfio-pci\n\tKernel modules: nouveau\n"
     )
     _, out, _ = run("lspci -Dnnvmmk -d 10de:")
     assert out.splitlines()[0] == "Slot:\t0000:3b:00.0"
@@ -269,5 +276,5 @@ def test_sftp_shows_the_same_root_and_nothing_else(lab: SimLab, run: Run, tmp_pa
 def test_roots_are_private(lab: SimLab) -> None:
     """Credential files and generated roots lie in a folder only we can enter."""
     key = Path(lab.overlay["patch"]["hosts"]["pve5"]["ssh"]["key"])
-    assert os.stat(key.parent).st_mode & 0o077 == 0
-    assert os.stat(key).st_mode & 0o077 == 0
+    assert key.parent.stat().st_mode & 0o077 == 0
+    assert key.stat().st_mode & 0o077 == 0

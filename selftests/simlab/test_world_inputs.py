@@ -38,7 +38,9 @@ def test_a_patch_changes_neither_argument() -> None:
     assert patch == {"a": {"c": {"d": 1}}}
 
 
-@pytest.mark.parametrize("word", ["0000:01:00.0", "0000:3b:00.0", "81:00.0", "10:20", "0300", "0x1f", "1_000", "1e:00.0"])
+@pytest.mark.parametrize(
+    "word", ["0000:01:00.0", "0000:3b:00.0", "81:00.0", "10:20", "0300", "0x1f", "1_000", "1e:00.0"]
+)
 def test_addresses_and_classes_stay_strings(word: str) -> None:
     """YAML 1.1 reads them as base 60, octal or hexadecimal numbers."""
     assert yaml.load(f"x: {word}", Loader=WorldLoader) == {"x": word}

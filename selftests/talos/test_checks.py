@@ -11,6 +11,7 @@ from labproof.checks.judgement import Fail, Judgement, Pass
 from labproof.checks.registry import clauses
 from labproof.facts.reading import Reading, absent, unsupported, value
 from labproof.facts.talos import (
+    CriTable,
     Extension,
     KernelLog,
     MachineStage,
@@ -160,6 +161,15 @@ RED: list[tuple[str, str, Change]] = [
             "kernel_log": logged("Direct firmware load for nvidia/570.172.08/gsp_tu10x.bin failed with error -2"),
         },
     ),
+    (
+        "TALOS-DEVICE-002",
+        "T19",
+        lambda f: {
+            "device_nodes": without(("/dev/nvidia0",), f.device_nodes, "path"),
+            "extensions": extensions((OPEN, "570.172.08-v1.11.6"), (TOOLKIT, "570.172.08-v1.17.8")),
+            "firmware": shown(("570.148.08",)),
+        },
+    ),
     ("TALOS-DEVICE-002", "T22", lambda f: {"device_nodes": without(("/dev/nvidia-uvm",), f.device_nodes, "path")}),
     (
         "TALOS-DEVICE-002",
@@ -197,19 +207,13 @@ RED: list[tuple[str, str, Change]] = [
         "T33",
         lambda f: {
             "extensions": extensions((KMOD, "570.172.08-v1.11.6")),
-            "cri_customization": shown(
-                '[plugins."io.containerd.cri.v1.runtime".containerd]\ndefault_runtime_name = "nvidia"\n'
-            ),
+            "cri_customization": shown((CriTable("io.containerd.cri.v1.runtime", True, "nvidia"),)),
         },
     ),
     (
         "TALOS-RUNTIME-003",
         "T34",
-        lambda f: {
-            "cri_customization": shown(
-                '[plugins."io.containerd.grpc.v1.cri".containerd]\ndefault_runtime_name = "nvidia"\n'
-            )
-        },
+        lambda f: {"cri_customization": shown((CriTable("io.containerd.grpc.v1.cri", True, "nvidia"),))},
     ),
     ("TALOS-SYSCTL-001", "T36", lambda f: {"bpf_jit_harden": shown(2)}),
     ("TALOS-SYSCTL-001", "T36", lambda f: {"bpf_jit_harden": absent("talosctl get kernelparamstatus")}),
@@ -291,7 +295,7 @@ GREEN: list[tuple[str, Change]] = [
     ("TALOS-RUNTIME-003", lambda f: {"cri_customization": absent("talosctl read")}),
     (
         "TALOS-RUNTIME-003",
-        lambda f: {"cri_customization": shown('[plugins."io.containerd.grpc.v1.cri"]\nenable_selinux = false\n')},
+        lambda f: {"cri_customization": shown((CriTable("io.containerd.grpc.v1.cri", False),))},
     ),
     (
         "TALOS-IMAGE-001",

@@ -10,7 +10,7 @@ import pytest
 from labproof.checks.judgement import Fail, Judgement, Pass, Unchecked
 from labproof.checks.registry import clauses
 from labproof.facts.reading import Reading, failed, value
-from labproof.facts.talos import Extension, KernelLog, PciDevice, TalosFacts
+from labproof.facts.talos import Extension, KernelLog, PciDevice, TalosFacts, TalosVersion
 from labproof.inventory.models import Lab
 
 Judge = Callable[..., Judgement]
@@ -133,3 +133,29 @@ def test_an_unreadable_reading_is_never_taken_for_absence(judge: Judge) -> None:
         ("TALOS-SCHEMATIC-001", "schematic"),
     ]:
         assert isinstance(judge(ident, **{field: unread}), Unchecked), ident
+
+
+def test_a_build_of_ones_own_is_unchecked_where_the_release_matters(judge: Judge) -> None:
+    own = shown(TalosVersion("main-dirty", "abc", "metal"))
+    for ident in ("TALOS-VERSION-001", "TALOS-EXT-003", "TALOS-SYSCTL-001"):
+        judgement = judge(ident, version=own)
+        assert isinstance(judgement, Unchecked) and "not a release" in judgement.reason
+
+
+def test_the_upgrade_to_type_carries_the_id_of_the_declared_list(judge: Judge, facts: TalosFacts) -> None:
+    judgement = judge("TALOS-EXT-001", extensions=extensions(("iscsi-tools", "v0.2.0")))
+    assert isinstance(judgement, Fail) and facts.schematic.value is not None
+    image = f"factory.talos.dev/metal-installer/{facts.schematic.value.id}:v1.11.6"
+    assert f"talosctl upgrade -n moody-good --image {image}" in judgement.problems[0].remedy
+
+
+@pytest.mark.parametrize(("second", "held"), [("nvidia", True), ("", False)])
+def test_both_cards_of_a_node_are_looked_at(judge: Judge, declare: Callable[..., Lab], second: str, held: bool) -> None:
+    cards = [{"name": f"t4-{n}", "device": "10de:1eb8"} for n in "ab"]
+    vms = [{"name": "moody-good", "host": "pve5", "id": 1105, "gpus": ["t4-a", "t4-b"]}]
+    lab = declare(gpus=cards, vms=vms)
+    other = PciDevice("0000:0b:00.0", "10de:1eb8", "0302")
+    drivers = ((T4.address, "nvidia"), *(((other.address, second),) if second else ()))
+    assert causes_of(judge("TALOS-GUEST-001", lab, pci=shown((T4,)))) == {"T56"}
+    judgement = judge("TALOS-DEVICE-001", lab, pci=shown((T4, other)), drivers=shown(drivers))
+    assert isinstance(judgement, Pass) is held

@@ -204,6 +204,29 @@ def test_kernel_log_is_normalised() -> None:
     assert not parse.kernel_log(texts[1:]).from_boot
 
 
+def test_a_containerd_part_is_kept_only_in_outline() -> None:
+    part = """
+[plugins."io.containerd.cri.v1.runtime".containerd]
+  default_runtime_name = "nvidia"
+[plugins."io.containerd.grpc.v1.cri".registry.configs."r.lan".auth]
+  password = "s3cret"
+"""
+    tables = parse.cri_tables(part)
+    assert [(t.name, t.sets_containerd, t.default_runtime) for t in tables] == [
+        ("io.containerd.cri.v1.runtime", True, "nvidia"),
+        ("io.containerd.grpc.v1.cri", False, ""),
+    ]
+    assert "s3cret" not in repr(tables)
+    assert parse.command_line("a=b talos.config=https://u:pw@x/y c") == "a=b talos.config=... c"
+
+
+def test_an_answer_of_another_shape_costs_one_reading(read: Probe) -> None:
+    answers = {"PCIDevices.hardware.talos.dev": (resource("0000:01:00.0", None),), "dmesg": (None,)}
+    facts = read(answers)[0].value
+    assert facts.pci.kind == facts.kernel_log.kind == "protocol"
+    assert facts.stage.state is State.VALUE
+
+
 def test_a_talkative_driver_keeps_first_and_last_lines() -> None:
     log = parse.kernel_log([f"NVRM: line {number}" for number in range(5000)])
     assert len(log.lines) == parse.KEPT_LINES

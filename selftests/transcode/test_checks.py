@@ -64,7 +64,9 @@ def test_same_words_with_a_full_card_are_no_session_limit():
     assert causes_of(judge("CODEC-H264-001", with_run(full))) == ["W18"]
 
 
-@pytest.mark.parametrize("run", [h264(rc=137), h264(rc=None, why="it did not end within 180 s; it may still run there")])
+@pytest.mark.parametrize(
+    "run", [h264(rc=137), h264(rc=None, why="it did not end within 180 s; it may still run there")]
+)
 def test_killed_or_hanging(run):
     assert causes_of(judge("CODEC-H264-001", with_run(run))) == ["W28"]
 
@@ -80,7 +82,9 @@ def test_status_0_without_a_moving_engine_is_no_pass():
 
 
 def test_neighbours_session_is_not_ours():
-    shared = replace(h264(), baseline=value(Sample(999, 7, 0, 1, 0, 14000)), samples=world.samples((7, 0, 1), (7, 0, 1)))
+    shared = replace(
+        h264(), baseline=value(Sample(999, 7, 0, 1, 0, 14000)), samples=world.samples((7, 0, 1), (7, 0, 1))
+    )
     assert causes_of(judge("CODEC-H264-001", with_run(shared))) == ["W71"]
 
 
@@ -119,7 +123,10 @@ def test_card_without_encoder_is_not_asked_to_encode():
 DECODE = [
     (decode(rc=1, log="[h264 @ 0x1] Cannot load libnvcuvid.so.1\n"), "W14"),
     (decode(rc=1, log="Impossible to convert between the formats supported by the filter 'graph 0'\n"), "W24"),
-    (decode(rc=1, log="[h264 @ 0x1] Hardware is lacking required capabilities\nImpossible to convert between the\n"), "W23"),
+    (
+        decode(rc=1, log="[h264 @ 0x1] Hardware is lacking required capabilities\nImpossible to convert between the\n"),
+        "W23",
+    ),
     (replace(decode(), samples=world.samples((0, 0, 0))), "W71"),
 ]
 
@@ -167,7 +174,9 @@ def test_identical_picture_is_fine():
     assert isinstance(judge("CODEC-QUALITY-001", with_run(same)), Pass)
 
 
-@pytest.mark.parametrize("run", [world.av1(rc=0, log=""), world.av1(log="Cannot load libcuda.so.1\n"), world.av1(log="?\n")])
+@pytest.mark.parametrize(
+    "run", [world.av1(rc=0, log=""), world.av1(log="Cannot load libcuda.so.1\n"), world.av1(log="?\n")]
+)
 def test_av1_on_turing_does_anything_but_refuse(run):
     assert causes_of(judge("CODEC-UNSUPPORTED-001", with_run(run))) == ["W78"]
 
@@ -183,7 +192,10 @@ def at_once(reading):
 LIMIT = "OpenEncodeSessionEx failed: out of memory (10)\n"
 AT_ONCE = [
     (together(stream_of(0), stream_of(1, rc=1, log=LIMIT)), ["W17"]),
-    (together(stream_of(0), replace(stream_of(1, rc=1, log=LIMIT), samples=world.samples((0, 0, 3), free=100))), ["W18"]),
+    (
+        together(stream_of(0), replace(stream_of(1, rc=1, log=LIMIT), samples=world.samples((0, 0, 3), free=100))),
+        ["W18"],
+    ),
     (together(stream_of(0), stream_of(1), sessions=1), ["W71"]),
     (together(stream_of(0), stream_of(1), free=800), ["K50"]),
     (together(stream_of(0, speed=0.5), stream_of(1, speed=0.5)), ["W72"]),

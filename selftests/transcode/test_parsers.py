@@ -11,7 +11,10 @@ from labproof.facts.reading import State
 from labproof.probes.transcode_sampling import QUERY, Sampler, parse_csv
 from selftests.workload.world import ran
 
-BLOCK = "frame={n}\nfps=29.97\nstream_0_0_q=-1.0\nbitrate=N/A\ntotal_size=N/A\nout_time_us=1\ndrop_frames=0\ndup_frames=2\nspeed={s}\nprogress={p}\n"
+BLOCK = (
+    "frame={n}\nfps=29.97\nstream_0_0_q=-1.0\nbitrate=N/A\ntotal_size=N/A\nout_time_us=1\n"
+    "drop_frames=0\ndup_frames=2\nspeed={s}\nprogress={p}\n"
+)
 
 
 def test_progress_is_its_last_block():
@@ -42,7 +45,9 @@ def test_identical_frames_are_infinite():
 
 def test_fallback_lines():
     log = "[h264 @ 0x1] Reinit context to 1920x1088, pix_fmt: cuda\n"
-    assert ffmpeg.fallback_line(log) == ""
+    opened = "[h264 @ 0x1] Reinit context to 1920x1088, pix_fmt: yuv420p\n"  # every input is opened in software first
+    assert ffmpeg.fallback_line(opened) == ""
+    assert ffmpeg.fallback_line(opened + log) == ""
     assert ffmpeg.fallback_line(log + "[h264 @ 0x1] Reinit context to 1920x1088, pix_fmt: yuv420p\n")
     assert "NVDEC frames" in ffmpeg.hardware_lines(log)
 
@@ -64,7 +69,8 @@ def test_old_driver_that_refuses_a_field_is_asked_by_xml():
 
 
 def test_specific_line_decides_wherever_it_stands():
-    log = "No capable devices found\nConversion failed!\n[h264_nvenc @ 0x1] OpenEncodeSessionEx failed: unsupported device (2)\n"
+    log = "No capable devices found\nConversion failed!\n"
+    log += "[h264_nvenc @ 0x1] OpenEncodeSessionEx failed: unsupported device (2)\n"
     meaning = ffmpeg_errors.classify(log)
     assert meaning is not None
     assert (meaning.cause, meaning.verdict) == ("W16", "capability")
@@ -102,6 +108,14 @@ def test_session_limit_by_driver(driver, limit):
 
 
 def test_floors_have_sources():
-    for name in ("psnr_average_db", "psnr_worst_frame_db", "ssim", "cpu_ratio", "speed", "overlap_share", "memory_share"):
+    for name in (
+        "psnr_average_db",
+        "psnr_worst_frame_db",
+        "ssim",
+        "cpu_ratio",
+        "speed",
+        "overlap_share",
+        "memory_share",
+    ):
         assert floors.floor(name) > 0
         assert floors.floor_source(name).startswith("facts ")

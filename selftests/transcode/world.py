@@ -68,7 +68,9 @@ def software() -> Run:
 
 def decode(**how: Any) -> Run:
     how.setdefault("log", "[h264 @ 0x1] NVDEC capabilities:\n[h264 @ 0x1] Reinit context to 1920x1088, pix_fmt: cuda\n")
-    done = ended(COMMANDS.decode(), "h264 (native) -> wrapped_avframe (native)", 4.0, frames=FRAMES * DECODE_LOOPS, **how)
+    done = ended(
+        COMMANDS.decode(), "h264 (native) -> wrapped_avframe (native)", 4.0, frames=FRAMES * DECODE_LOOPS, **how
+    )
     run = read_run("decode", "h264", "decode", pod("probe"), done, FRAMES * DECODE_LOOPS)
     return replace(run, baseline=IDLE, samples=samples((0, 60, 0), (0, 95, 0)))
 
@@ -88,7 +90,9 @@ def app(cpu_s: float = 0.5, **how: Any) -> Run:
     return replace(run, output=stream("h264", "h264_nvenc"), psnr=FINE[0], ssim=FINE[1]) if run.ran.ok else run
 
 
-def av1(log: str = "[av1_nvenc @ 0x1] Codec not supported\n[av1_nvenc @ 0x1] No capable devices found\n", rc: int = 1) -> Run:
+def av1(
+    log: str = "[av1_nvenc @ 0x1] Codec not supported\n[av1_nvenc @ 0x1] No capable devices found\n", rc: int = 1
+) -> Run:
     done = ended(COMMANDS.encode_av1(), "rawvideo (native) -> av1 (av1_nvenc)", 0.1, frames=30, rc=rc, log=log)
     return read_run("av1", "av1", "encode", pod("probe"), done, 30)
 

@@ -171,7 +171,12 @@ class Api:
                 continue
             held = sum(asked(p) for p in self.pods.values() if p["spec"].get("nodeName") and alive(p))
             if asked(pod) > self.allocatable - held:
-                condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": INSUFFICIENT}
+                condition = {
+                    "type": "PodScheduled",
+                    "status": "False",
+                    "reason": "Unschedulable",
+                    "message": INSUFFICIENT,
+                }
                 pod["status"] = {"phase": "Pending", "conditions": [condition]}
                 continue
             pod["spec"]["nodeName"] = NODE
@@ -181,7 +186,9 @@ class Api:
 
     def _running(self, pod: dict) -> dict:
         if asked(pod) > 1:
-            text = "Pod was rejected: Allocate failed due to rpc error: code = Unknown desc = invalid allocation request: "
+            text = (
+                "Pod was rejected: Allocate failed due to rpc error: code = Unknown desc = invalid allocation request: "
+            )
             text += "maximum request size for shared resources is 1; found 2, which is unexpected"
             return {"phase": "Failed", "reason": "UnexpectedAdmissionError", "message": text}
         if "command" not in pod["spec"]["containers"][0]:  # an image's own program, which ends

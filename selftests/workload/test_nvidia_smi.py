@@ -37,7 +37,11 @@ def capture(name: str):
 
 def test_real_t4():
     report = capture("qx-t4.xml")
-    assert (report.dtd, report.driver_version.value, report.attached_gpus.value) == ("nvsmi_device_v13.dtd", "595.91.07", 1)
+    assert (report.dtd, report.driver_version.value, report.attached_gpus.value) == (
+        "nvsmi_device_v13.dtd",
+        "595.91.07",
+        1,
+    )
     (gpu,) = report.gpus
     assert gpu.bus_id.value == "0000:00:1e.0"
     assert gpu.vendor_device.value == "10de:1eb8"
@@ -91,7 +95,8 @@ def test_half_an_answer_is_a_failed_reading(text):
 
 
 def test_list_of_cards():
-    text = "GPU 0: Tesla T4 (UUID: GPU-8f2c)\nGPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-ffff)\n  MIG 1g.5gb Device 0: (UUID: MIG-1)\n"
+    text = "GPU 0: Tesla T4 (UUID: GPU-8f2c)\nGPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-ffff)\n"
+    text += "  MIG 1g.5gb Device 0: (UUID: MIG-1)\n"
     assert parse_smi_list(text) == ((0, "Tesla T4", "GPU-8f2c"), (1, "NVIDIA A100-SXM4-40GB", "GPU-ffff"))
     assert parse_smi_list("No devices found.\n") == ()
 

@@ -153,7 +153,9 @@ def left(api: Api, name: str, run: str | None, deadline: float) -> None:
 
 def lease(api: Api, run: str, renewed: float) -> None:
     spec = {"holderIdentity": run, "leaseDurationSeconds": 15, "renewTime": micro(renewed)}
-    api.leases[f"labproof-run-{run}"] = api._stamped({"metadata": {"name": f"labproof-run-{run}"}, "spec": spec}, "labproof")
+    api.leases[f"labproof-run-{run}"] = api._stamped(
+        {"metadata": {"name": f"labproof-run-{run}"}, "spec": spec}, "labproof"
+    )
 
 
 def test_sweep_takes_the_dead_and_leaves_the_living(api):

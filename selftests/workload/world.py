@@ -107,7 +107,13 @@ def device(path: str, mode: str = "crw-rw-rw-", error: str = "") -> DeviceSeen:
 
 def holder(name: str, slots: int, **fields: Any) -> SlotHolder:
     namespace, _, plain = name.partition("/")
-    known = {"since": "2026-11-20T18:00:00Z", "phase": "Running", "priority": 0, "ours": False, "controller": "ReplicaSet"}
+    known = {
+        "since": "2026-11-20T18:00:00Z",
+        "phase": "Running",
+        "priority": 0,
+        "ours": False,
+        "controller": "ReplicaSet",
+    }
     return SlotHolder(namespace, plain, NODE, slots, **(known | fields))
 
 
@@ -175,7 +181,9 @@ class Recorded:
 
 
 def _reading(facts: Any) -> Reading[Any]:
-    return facts if isinstance(facts, Reading) else (unsupported("test", "not given") if facts is None else value(facts))
+    return (
+        facts if isinstance(facts, Reading) else (unsupported("test", "not given") if facts is None else value(facts))
+    )
 
 
 def judge(clause: str, facts: Any = None, declared: Lab | None = None, **layers: Any) -> Judgement:

@@ -20,8 +20,8 @@ def test_video_libraries_are_there(judgement):
 def test_device_nodes_open(judgement):
     """The user of the pod MUST be able to open the card's device nodes.
 
-    Preconditions: nvidia-smi works in the pod
-    Expected: /dev/nvidiactl and /dev/nvidiaN open for reading and for writing
+    Preconditions: a pod with one slot runs
+    Expected: /dev/nvidiactl and /dev/nvidiaN, where they are there, open for reading and for writing
     """
     assert_holds(judgement)
 

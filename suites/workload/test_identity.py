@@ -28,7 +28,7 @@ def test_card_is_at_the_guest_address(judgement):
 
 @clause("POD-IDENT-003")
 def test_product_label_names_the_card(judgement):
-    """The node's product label MUST name the card that the pod sees.
+    """The node's product label, where there is one, MUST name the card that the pod sees.
 
     Preconditions: GPU feature discovery is declared
     Expected: nvidia.com/gpu.product is the product name with dashes, with -SHARED under sharing

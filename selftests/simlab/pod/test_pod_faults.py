@@ -56,6 +56,11 @@ def decode(box):
     return said(box.ffmpeg(*CUDA, "-i", "/tmp/sw.mp4", "-vf", "hwdownload,format=nv12", "-f", "null", "-"))
 
 
+def scaled(box):
+    box.ffmpeg(*SRC, "-c:v", "libx264", "-b:v", "6M", "/tmp/sw.mp4")
+    return said(box.ffmpeg(*CUDA, "-i", "/tmp/sw.mp4", "-vf", "scale_cuda=640:360", "-c:v", "h264_nvenc", "/tmp/t.mp4"))
+
+
 def cost(box):
     log = h264(box)
     user = float(re.search(r"bench: utime=([\d.]+)", log)[1])
@@ -123,9 +128,14 @@ SYMPTOMS = {
     "toolkit-finds-no-library": (smi, None, "status 127"),
     "uvm-node-not-injected": (opened, None, "'/dev/nvidia-uvm': No such file"),
     "card-node-not-injected": (smi, None, "status 6\nNo devices were found"),
+    "cgroup-rule-missing": (opened, None, "'/dev/nvidia0': Operation not permitted"),
+    "compute-mode-exclusive": (two_at_once, None, "CUDA_ERROR_DEVICE_UNAVAILABLE"),
+    "library-cache-broken": (smi, None, "status 139"),
+    "card-tells-other-device": (smi, None, "<pci_device_id>1EB910DE<"),
+    "ffmpeg-without-cuda-filters": (scaled, None, "No such filter: 'scale_cuda'"),
     "cgroup-rules-lost": (smi, None, "status 255\nFailed to initialize NVML: Unknown Error"),
-    "cgroup-rule-missing": (opened, None, "'/dev/nvidia-uvm-tools': Operation not permitted"),
-    "device-node-root-only": (opened, None, "'/dev/nvidia-uvm-tools': Permission denied"),
+    "uvm-refused-by-cgroup": (opened, None, "'/dev/nvidia-uvm': Operation not permitted"),
+    "device-node-root-only": (opened, None, "'/dev/nvidia0': Permission denied"),
     "card-hangs": (smi, None, "status 137"),
     "memory-errors": (smi, None, "<dram_uncorrectable>3<"),
     "page-retirement-pending": (smi, None, "<pending_retirement>Yes<"),
@@ -154,8 +164,8 @@ SYMPTOMS = {
     "neighbour-leaves-no-buffers": (two_at_once, None, "CreateBitstreamBuffer failed: out of memory"),
     "neighbour-fills-memory": (two_at_once, None, "memory full"),
 }
-#: Faults whose symptom is an object in the cluster, not in a program.
-ELSEWHERE = {"workload-without-slot"}
+#: Faults that show in the cluster (an object, a container that never starts), not in a program.
+ELSEWHERE = {"workload-without-slot", "image-requires-newer-cuda", "product-label-typed-over"}
 
 
 def test_every_fault_has_a_symptom_here():

@@ -11,7 +11,7 @@ from labproof.checks.host_boot_loader import (
     switched_off,
 )
 from labproof.checks.host_devices import seen
-from labproof.checks.host_iommu import firmware_table, iommu_is_live_on
+from labproof.checks.host_iommu import firmware_table, iommu_is_live_on, reboot_pending
 from labproof.checks.judgement import Fail, Judgement, Pass, Problem, verdict_of
 from labproof.checks.registry import DEGRADED, clause_check
 from labproof.checks.subject import Subject
@@ -67,7 +67,9 @@ def wanted_arguments_are_live(subject: Subject) -> Judgement:
     if not missing:
         return Pass((seen(subject, "cat /proc/cmdline", f"{_words(wanted)} in: {' '.join(live)}"),))
     boot = boot_configuration(host)
-    return Fail(tuple(_missing(subject, t, boot, "cat /proc/cmdline", " ".join(live)) for t in missing))
+    problems = tuple(_missing(subject, t, boot, "cat /proc/cmdline", " ".join(live)) for t in missing)
+    pending = all(reboot_pending(host, problem) for problem in problems)
+    return Fail(problems, qualifier="pending-reboot" if pending else None)
 
 
 @clause_check(

@@ -134,8 +134,8 @@ def vfio_took_no_twin(subject: Subject) -> Judgement:
     declared = sum(1 for g in subject.lab.gpus if g.host == subject.chain.gpu.host and g.device == card.ids)
     passed = [d for d in twins if holder(host, d) is not None]
     shown = seen(subject, "lspci -nnk", "; ".join(describe(d) for d in twins) or "no twin on vfio-pci")
-    # spare identical GPUs on vfio-pci are harmless; a twin that is a NIC, disk or USB controller is gone from the host
-    lost = [d for d in twins if d not in passed and not d.pci_class.startswith(("03", "12"))]
+    # a spare identical GPU on vfio-pci is harmless; the host's console, or a NIC or disk of that id, is a loss
+    lost = [d for d in twins if d not in passed and (d.boot_vga or not d.pci_class.startswith(("03", "12")))]
     if lost and len(twins) + 1 > declared:
         values = (("host", subject.host.name), ("address", lost[0].address), ("device", card.ids))
         return verdict_of((Problem("P25", lost[0].address, (shown,), values),))

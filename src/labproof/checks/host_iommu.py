@@ -77,6 +77,14 @@ def why_iommu_is_off(subject: Subject) -> Problem:
     return Problem("P01", name, (nothing, line, kernel, seen(subject, "ACPI", f"table {table} is there")), values)
 
 
+def reboot_pending(host: HostFacts, problem: Problem) -> bool:
+    """Whether the arguments only wait for a reboot: the boot loader's file is right, and younger than the boot."""
+    if problem.cause != "P04" or host.boot_time.value is None:
+        return False
+    mtime = boot_configuration(host).active_mtime
+    return mtime is not None and mtime > host.boot_time.value
+
+
 def _since_boot(host: HostFacts, mtime: float | None) -> str:
     """Whether the file was changed after the boot (a reboot is due) or before it (the refresh was forgotten)."""
     if mtime is None or host.boot_time.value is None:
@@ -114,7 +122,8 @@ def iommu_is_live(subject: Subject) -> Judgement:
     """H4: /sys/class/iommu and the groups are not empty."""
     host = subject.host_facts
     if not iommu_is_live_on(host):
-        return Fail((why_iommu_is_off(subject),))
+        problem = why_iommu_is_off(subject)
+        return Fail((problem,), qualifier="pending-reboot" if reboot_pending(host, problem) else None)
     groups = need(host.iommu_groups)
     names: tuple[str, ...] = need(host.iommus, "/sys/class/iommu")
     units = " ".join(names)
@@ -143,7 +152,7 @@ def remapping(subject: Subject) -> Evidence | None:
     severity=BLOCKING,
     scope="host",
     reads=("host",),
-    causes=("P02", "P06"),
+    causes=("P01", "P02", "P06"),
 )
 def interrupts_are_remapped(subject: Subject) -> Judgement:
     """H5: a remapped chip in /proc/interrupts or the kernel's line; else only the owner's own override lets VFIO on."""
@@ -151,8 +160,11 @@ def interrupts_are_remapped(subject: Subject) -> Judgement:
     proof = remapping(subject)
     if proof is not None:
         return Pass((proof,))
-    if firmware_table(host) is None:
-        return Fail((why_iommu_is_off(subject),))
+    if not iommu_is_live_on(host):
+        # AMD-Vi switched off takes remapping with it; VT-d's remapping does not depend on intel_iommu=
+        off = why_iommu_is_off(subject)
+        if off.cause in ("P01", "P02"):
+            return Fail((off,))
     parameters = host.module_parameters.value or {}
     unsafe = parameters.get(UNSAFE)
     override = seen(subject, f"cat /sys/module/{UNSAFE.replace('/', '/parameters/')}", unsafe or "module not loaded")

@@ -21,7 +21,7 @@ DEAD = re.compile(r"Unable to change power state|stuck in D3|not ready \d+ms aft
     severity=BLOCKING,
     scope="chain",
     reads=("host",),
-    causes=("P16", "P17"),
+    causes=("P16", "P17", "P44"),
 )
 def gpu_is_at_its_address(subject: Subject) -> Judgement:
     """H7: the declared id is at the declared address; elsewhere is P16 (with the new address), nowhere P17."""
@@ -40,6 +40,11 @@ def gpu_is_at_its_address(subject: Subject) -> Judgement:
         )
     here = next((d for d in devices if d.address == address), None)
     at_address = seen(subject, f"lspci -nns {address}", describe(here) if here else "no device at this address")
+    parent = next((d for d in same if d.slot == address.rsplit(".", 1)[0] and d.numvfs is not None), None)
+    if parent is not None and here is None:  # VF and PF have one id: the PF is not the card that moved
+        path = f"/sys/bus/pci/devices/{parent.address}/sriov_numvfs"
+        count = seen(subject, f"cat {path}", f"{parent.numvfs}: {address} does not exist")
+        return Fail((Problem("P44", gpu.name, (at_address, count), values),))
     if same:
         found = ", ".join(d.address for d in same)
         moved = seen(subject, LIST, f"{gpu.device} is at {found}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from labproof.checks.judgement import Evidence, Fail, Judgement, Pass, Problem, verdict_of
-from labproof.checks.kubernetes_plugin_faults import placement_problem, pod_problem
+from labproof.checks.kubernetes_plugin_faults import among, placement_problem, pod_problem
 from labproof.checks.kubernetes_view import NodeView
 from labproof.checks.registry import BLOCKING, DEGRADED, clause_check
 from labproof.checks.subject import Subject
@@ -50,8 +50,8 @@ def operator_is_reconciled(subject: Subject) -> Judgement:
     if ready is not None and ready.status == "True" and ready.reason in _EMPTY_READY:
         return Fail((Problem("K30", policy.name, (told,), view.values()),))
     if down is not None:
-        cause = down.cause if down.cause in _OWN_CAUSES else "K91"
-        return Fail((Problem(cause, down.subject, (told, *down.evidence), down.values),))
+        own = among(down, _OWN_CAUSES)
+        return Fail((Problem(own.cause, own.subject, (told, *own.evidence), own.values),))
     if ready is None or ready.status != "True" or ready.reason != "Reconciled":
         return Fail((Problem("K91", policy.name, (told,), view.values()),))
     return Pass((told,))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from labproof.checks.judgement import Evidence, Fail, Judgement, Pass, Problem, verdict_of
-from labproof.checks.kubernetes_plugin_faults import PLACEMENT_CAUSES, POD_CAUSES, workload_problem
+from labproof.checks.kubernetes_plugin_faults import PLACEMENT_CAUSES, POD_CAUSES, among, workload_problem
 from labproof.checks.kubernetes_view import NodeView, image_version
 from labproof.checks.registry import BLOCKING, HYGIENE, clause_check
 from labproof.checks.subject import Subject
 
 #: The race between config-manager and an unset node label was fixed in 0.18.2 (DP CHANGELOG).
 LABEL_RACE_FIXED = (0, 18, 2)
+_CAUSES = tuple(sorted({*PLACEMENT_CAUSES, *POD_CAUSES}))
 
 
 @clause_check(
@@ -18,7 +19,7 @@ LABEL_RACE_FIXED = (0, 18, 2)
     severity=BLOCKING,
     scope="node",
     reads=("kubernetes",),
-    causes=tuple(sorted({*PLACEMENT_CAUSES, *POD_CAUSES})),
+    causes=_CAUSES,
     wants=("device-plugin",),
     after=("K8S-NODE-001", "K8S-RTC-001", "K8S-CONF-001", "K8S-OPER-001"),
 )
@@ -27,7 +28,7 @@ def plugin_runs_on_the_node(subject: Subject) -> Judgement:
     view = NodeView(subject)
     problem = workload_problem(view)
     if problem is not None:
-        return Fail((problem,))
+        return Fail((among(problem, _CAUSES),))
     rows = []
     for daemonset in view.daemonsets("plugin"):
         for pod in view.pods_of(daemonset)[:1]:

@@ -17,8 +17,7 @@ from labproof.facts.scheduler_message import Why
 #: Every cause these detectors can name: clauses that ask here list them.
 PLACEMENT_CAUSES = ("K13", "K14", "K16", "K23", "K33", "K59", "K74", "K76", "K90", "K91", "K94")
 POD_CAUSES = (
-    "K01", "K02", "K04", "K05", "K20", "K21", "K22", "K24", "K25", "K26", "K27", "K28", "K29", "K34", "K52", "K64",
-    "K75", "K77", "K78", "K91", "K93",
+    "K01", "K02", "K04", "K05", "K20", "K21", "K22", "K26", "K34", "K52", "K75", "K77", "K91", "K93",
 )  # fmt: skip
 SILENT_CAUSES = ("K10", "K19", "K21", "K38", "K39", "K52", "K70", "K77", "K91")
 
@@ -212,6 +211,13 @@ def silent_problem(view: NodeView) -> Problem:
         # Registered once, and the kubelet knows nothing of it: the kubelet restarted and was not noticed.
         return Problem("K70", node.name, (numbers, registered), values)
     return Problem("K91", node.name, (numbers,), values)
+
+
+def among(problem: Problem, causes: tuple[str, ...]) -> Problem:
+    """The problem under a cause its clause lists: one of another layer's or the operator's own counts as K91 here."""
+    if problem.cause in causes:
+        return problem
+    return Problem("K91", problem.subject, problem.evidence, problem.values)
 
 
 def last_line(logs: tuple[PluginLog, ...], *kinds: Line) -> Evidence | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from labproof.catalogue.schematic import DEFAULT_ID, NotComputable, id_of_extensions, id_of_text
-from labproof.catalogue.versions import installed_name, parse_tag
+from labproof.catalogue.versions import installed_name, parse_tag, shipped_driver
 from labproof.checks.judgement import Evidence, Fail, Judgement, Pass, Problem, verdict_of
 from labproof.checks.registry import BLOCKING, DEGRADED, HYGIENE, clause_check
 from labproof.checks.subject import Subject
@@ -43,12 +43,13 @@ def nvidia_extensions_are_installed(subject: Subject) -> Judgement:
     evidence = seen(facts.extensions, f"extensions: {listed(f'{e.name} {e.version}' for e in extensions)}")
     if len(modules) == 1 and len(tools) == 1:
         return Pass((evidence,))
+    remedy = _upgrade_remedy(subject, facts)
     if len(modules) > 1:
-        return Fail((problem(subject, "T09", evidence),))
+        return Fail((problem(subject, "T09", evidence, remedy=remedy),))
     if modules or tools:
-        return Fail((problem(subject, "T08", evidence),))
+        return Fail((problem(subject, "T08", evidence, remedy=remedy),))
     cause, told = _why_no_extension(facts)
-    return Fail((problem(subject, cause, evidence, seen(facts.schematic, told)),))
+    return Fail((problem(subject, cause, evidence, seen(facts.schematic, told), remedy=remedy),))
 
 
 def _why_no_extension(facts: TalosFacts) -> tuple[str, str]:
@@ -101,7 +102,9 @@ def kmod_is_built_for_this_release(subject: Subject) -> Judgement:
     tag = tag_of(facts)
     extensions = need(facts.extensions, "extensions of the node")
     modules = kmods(extensions)
-    evidence = seen(facts.extensions, f"{listed(f'{e.name} {e.version}' for e in modules)} on {tag}")
+    shipped = [f"{b} {shipped_driver(tag, b)}" for e in modules if (b := branch_of(e)) and shipped_driver(tag, b)]
+    note = f"; {tag} ships {listed(shipped)}" if shipped else ""
+    evidence = seen(facts.extensions, f"{listed(f'{e.name} {e.version}' for e in modules)} on {tag}{note}")
     rejected = log_lines(facts, "key was rejected by service", "module with unavailable key is rejected")
     if rejected or any(not e.version.endswith(f"-{tag}") for e in modules):
         return Fail((problem(subject, "T12", evidence, *log_evidence(facts, rejected)),))
@@ -128,7 +131,7 @@ def declared_extensions_are_installed(subject: Subject) -> Judgement:
     if not missing:
         return Pass((evidence,))
     wanted = Evidence("lab.yaml", f"extensions: {listed(declared)}; missing: {listed(missing)}")
-    return Fail((problem(subject, "T69", evidence, wanted),))
+    return Fail((problem(subject, "T69", evidence, wanted, remedy=_upgrade_remedy(subject, facts)),))
 
 
 @clause_check(
@@ -158,7 +161,8 @@ def schematic_is_the_declared_one(subject: Subject) -> Judgement:
     if running is None:
         need(facts.schematic, "schematic of the node")
     elif expected is not None and running.id != expected and not _only_list_order(subject, running.text):
-        problems.append(problem(subject, "T03", here, Evidence("lab.yaml", f"schematic {expected}")))
+        declared = Evidence("lab.yaml", f"schematic {expected}")
+        problems.append(problem(subject, "T03", here, declared, remedy=_upgrade_remedy(subject, facts)))
     return verdict_of(problems, (here,))
 
 
@@ -184,6 +188,25 @@ def schematic_lists_in_declared_order(subject: Subject) -> Judgement:
         return Pass((seen(facts.schematic, "the list is equal; the schematic has further settings"),))
     here = seen(facts.schematic, f"{running.id} for {listed(_list_in(running.text))}")
     return Fail((problem(subject, "T06", here, told),))
+
+
+def _upgrade_remedy(subject: Subject, facts: TalosFacts) -> str:
+    """The upgrade to type, with the id of what lab.yaml declares; empty (the catalogue's) when it cannot be told."""
+    expected, talos = _expected_id(subject), subject.node.talos
+    if expected is None or talos is None:
+        return ""
+    tag, node = talos.version or tag_of(facts), subject.node.name
+    platform = facts.version.value.platform if facts.version.value else "metal"
+    image = f"factory.talos.dev/{platform or 'metal'}-installer/{expected}:{tag}"
+    origin = (
+        "declared in lab.yaml" if talos.schematic else f"of this list, in this order: {listed(_full_names(subject))}"
+    )
+    return (
+        f"1. The schematic is the one {origin}; submit it once to the Image Factory,\n"
+        "   which must answer with the id below.\n"
+        f"2. `talosctl upgrade -n {node} --image {image}`\n"
+        f"3. `talosctl get extensions -n {node}` must show that id; put the same image into machine.install.image."
+    )
 
 
 def _full_names(subject: Subject) -> tuple[str, ...]:

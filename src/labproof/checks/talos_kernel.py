@@ -228,12 +228,23 @@ def device_nodes_exist(subject: Subject) -> Judgement:
         )
         said = log_evidence(facts, (*firmware, *failed))
         told = Evidence(facts.device_nodes.source, f"missing: {listed(missing)}")
-        return Fail((problem(subject, "T19" if firmware else "T20", evidence, told, *said),))
+        unfit = _firmware_gap(facts)
+        cause = "T19" if firmware or unfit else "T20"
+        return Fail((problem(subject, cause, evidence, told, *unfit, *said),))
     unified = [path for path in ("/dev/nvidia-uvm", "/dev/nvidia-uvm-tools") if path not in paths]
     if unified:
         told = Evidence(facts.device_nodes.source, f"missing: {listed(unified)}")
         return Fail((problem(subject, "T22", evidence, told),))
     return Pass((evidence,))
+
+
+def _firmware_gap(facts: TalosFacts) -> tuple[Evidence, ...]:
+    """Open modules load the GSP's firmware of exactly their own version; the proprietary ones can do without."""
+    versions = facts.firmware.value
+    kmod = next(iter(kmods(facts.extensions.value or ())), None)
+    if versions is None or kmod is None or not kmod.name.startswith("nvidia-open") or driver_of(kmod) in versions:
+        return ()
+    return (seen(facts.firmware, f"firmware for {listed(versions)}, driver {driver_of(kmod)}"),)
 
 
 @clause_check(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
-from typing import Any
-
 from labproof.catalogue.versions import does
 from labproof.checks.judgement import Evidence, Fail, Judgement, Pass
 from labproof.checks.registry import BLOCKING, DEGRADED, clause_check
@@ -15,7 +12,8 @@ from labproof.facts.reading import State, need
 CUSTOMIZATION = "20-customization.part"
 PART = "nvidia-container-runtime.part"
 PREFIXED_PART = "10-nvidia-container-runtime.part"
-_TABLES = ("io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri")
+TABLE = "io.containerd.cri.v1.runtime"
+TABLE_OF_CONTAINERD_1 = "io.containerd.grpc.v1.cri"
 
 
 @clause_check(
@@ -73,27 +71,19 @@ def customization_takes_effect(subject: Subject) -> Judgement:
     facts = subject.talos_facts
     if facts.cri_customization.state is State.ABSENT:
         return Pass((seen(facts.cri_customization, "there is no customization"),))
-    text = need(facts.cri_customization, CUSTOMIZATION)
+    tables = need(facts.cri_customization, CUSTOMIZATION)
     extensions = need(facts.extensions, "extensions of the node")
-    plugins = _plugins(text)
-    right = _TABLES[0] if does(tag_of(facts), "cri_v1_table") else _TABLES[1]
-    wrong = next(table for table in _TABLES if table != right)
-    default = plugins.get(right, {}).get("containerd", {}).get("default_runtime_name")
-    evidence = seen(facts.cri_customization, f"tables: {listed(plugins)}; default_runtime_name: {default or 'not set'}")
+    right = TABLE if does(tag_of(facts), "cri_v1_table") else TABLE_OF_CONTAINERD_1
+    default = next((table.default_runtime for table in tables if table.name == right), "")
+    shown = listed(f"{table.name} (default runtime {table.default_runtime or 'not set'})" for table in tables)
+    evidence = seen(facts.cri_customization, shown)
     if default == "nvidia" and not toolkits(extensions):
         return Fail((problem(subject, "T33", evidence, seen(facts.extensions, "no nvidia-container-toolkit")),))
-    if "containerd" in plugins.get(wrong, {}):  # other keys of an old table are harmless (facts wild 2)
+    # Other keys in a table of another release are harmless (facts wild 2).
+    if any(t.sets_containerd and t.name in (TABLE, TABLE_OF_CONTAINERD_1) and t.name != right for t in tables):
         told = Evidence(facts.version.source, f"{tag_of(facts)} reads {right}")
         return Fail((problem(subject, "T34", evidence, told),))
     return Pass((evidence,))
-
-
-def _plugins(text: str) -> dict[str, Any]:
-    try:
-        found = tomllib.loads(text).get("plugins", {})
-    except tomllib.TOMLDecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 @clause_check(

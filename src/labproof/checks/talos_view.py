@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from labproof.catalogue.versions import KMOD_FAMILIES, TOOLKIT_FAMILY
+from labproof.catalogue.versions import KMOD_FAMILIES, TOOLKIT_FAMILY, parse_tag
 from labproof.checks.judgement import Evidence, Problem
 from labproof.checks.subject import Subject
-from labproof.facts.reading import Reading, need
+from labproof.facts.reading import Reading, Unjudged, failed, need
 from labproof.facts.talos import Extension, PciDevice, TalosFacts
 
 #: Without these no CUDA, NVENC or NVML call works; nvidia_drm and nvidia_modeset serve displays and DRM only.
@@ -16,8 +16,18 @@ CORE_MODULES = ("nvidia", "nvidia_uvm")
 
 
 def tag_of(facts: TalosFacts) -> str:
-    """The running release, `v1.11.6`."""
-    return need(facts.version, "Talos version").tag
+    """The running release, `v1.11.6`.
+
+    Raises:
+        Unjudged: the version could not be read, or is none that can be compared (a build of one's own).
+    """
+    tag = need(facts.version, "Talos version").tag
+    try:
+        parse_tag(tag)
+    except ValueError:
+        why = f"{tag!r} is not a release of Talos"
+        raise Unjudged(failed(facts.version.source, why, "protocol"), "Talos version") from None
+    return tag
 
 
 def kmods(extensions: Iterable[Extension]) -> tuple[Extension, ...]:

@@ -21,7 +21,7 @@ from labproof.facts.transcode import AtOnce, TranscodeFacts
     reads=("transcode",),
     causes=AT_ONCE_CAUSES,
     wants=("nvidia", "sharing"),
-    after=("CODEC-H264-001",),
+    after=("CODEC-H264-001", "CODEC-QUALITY-001"),
 )
 def all_slots_transcode_at_once(subject: Subject) -> Judgement:
     """Every stream whole and at real time, together in time, with as many encoder sessions, and memory to spare."""

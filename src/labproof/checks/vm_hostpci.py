@@ -101,9 +101,10 @@ def entry_can_be_started(subject: Subject) -> Judgement:
         if broken:
             why = Evidence("qemu-server PCI.pm", "; ".join(broken))
             problems.append(Problem("P43", f"{label} hostpci{entry.index}", (evidence, why), values))
-        children = [d.address for d in subject.pve_facts.pci.value or () if d.physfn in entry.devices]
-        if children:
-            text = f"virtual functions {', '.join(children)} of {', '.join(entry.devices)} exist"
+        passed = devices_of_entry(subject.pve_facts, entry)
+        children = [d.address for d in subject.pve_facts.pci.value or () if d.physfn in passed]
+        if children and entry.option("mdev", "") == "":
+            text = f"virtual functions {', '.join(children)} of {', '.join(passed)} exist"
             bus = Evidence(f"GET /nodes/{subject.pve_facts.node}/hardware/pci", text)
             problems.append(Problem("P44", f"{label} hostpci{entry.index}", (evidence, bus), values))
     return verdict_of(problems, (Evidence(config_path(subject), hostpci_text(config)),))

@@ -142,7 +142,7 @@ def qemu_holds_the_gpu(subject: Subject) -> Judgement:
         if thief is not None:
             held = Evidence(f"/proc/{thief.pid}/cmdline", f"VM {thief.vmid} has {card.address}")
             return Fail((Problem("P31", label, (arguments, held), values),))
-        return Fail((Problem("P32", label, (arguments, configured), values),))
+        return Fail((Problem("P32", label, (arguments, configured), values),), qualifier="pending-restart")
     evidence = [arguments]
     files = Evidence(f"ls -l /proc/{mine.pid}/fd", " ".join(mine.vfio_files) or "no file below /dev/vfio")
     if host.uid.value == 0:

@@ -56,25 +56,31 @@ def video_libraries_are_there(subject: Subject) -> Judgement:
     severity=BLOCKING,
     scope="chain",
     reads=("workload",),
-    causes=("K37", "W20", "W73"),
+    causes=("K37", "W03", "W73"),
     wants=("nvidia",),
-    after=("POD-SMI-001",),
+    after=("POD-RUN-001",),
 )
 def device_nodes_open(subject: Subject) -> Judgement:
-    """Opened, not looked at: EACCES is the node's mode (W73), EPERM the device cgroup (K37)."""
+    """Opened, not looked at: EACCES is the node's mode (W73), EPERM the device cgroup, of all nodes (W03) or one (K37).
+
+    Nodes that are not there at all are POD-SMI-001's to explain, /dev/nvidia-uvm is POD-UVM-001's.
+    """
     facts = subject.workload_facts
     devices = [d for d in need(facts.devices, "device nodes") if d.path != "/dev/nvidia-uvm"]
     user = f"uid {facts.uid.value}" if facts.uid.value is not None else "the pod's user"
     values = values_of(subject, facts.probe.value)
     seen = tuple(Evidence(f"open {d.path} as {user}", _opened(d)) for d in devices)
-    if not any(re.fullmatch(r"/dev/nvidia\d+", d.path) for d in devices):
-        paths = ", ".join(d.path for d in devices) or "no /dev/nvidia*"
-        return Fail((Problem("W20", f"probe pod on {facts.node}", (Evidence("ls -ln /dev", paths),), values),))
+    if not devices:
+        return Pass((Evidence("ls -ln /dev", "no /dev/nvidia* to open"),))
+    closed = [d for d in devices if not d.opens]
+    if closed and all(_by_cgroup(d) for d in devices):
+        return Fail((Problem("W03", f"probe pod on {facts.node}", seen, values),))
     return verdict_of(
         (
-            Problem(_closed_by(d), d.path, (Evidence(f"open {d.path} as {user}", _opened(d)),), values)
-            for d in devices
-            if not d.opens
+            Problem(
+                "K37" if _by_cgroup(d) else "W73", d.path, (Evidence(f"open {d.path} as {user}", _opened(d)),), values
+            )
+            for d in closed
         ),
         seen,
     )
@@ -151,9 +157,8 @@ def _opened(device: DeviceSeen) -> str:
     return f"{device.mode} {device.uid}:{device.gid}, {_reason(failed)}"
 
 
-def _closed_by(device: DeviceSeen) -> str:
-    said = device.opened_read.text + device.opened_write.text
-    return "K37" if "Operation not permitted" in said else "W73"
+def _by_cgroup(device: DeviceSeen) -> bool:
+    return "Operation not permitted" in device.opened_read.text + device.opened_write.text
 
 
 def _reason(ran: Ran) -> str:

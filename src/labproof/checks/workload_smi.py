@@ -35,7 +35,7 @@ SMI_CAUSES = ("K26", "K47", "W01", "W02", "W03", "W04", "W05", "W06", "W08", "W0
     reads=("workload",),
     causes=SMI_CAUSES,
     wants=("nvidia",),
-    after=("POD-RUN-001",),
+    after=("POD-RUN-001", "POD-OPEN-001"),
 )
 def nvidia_smi_works(subject: Subject) -> Judgement:
     """Status 0 and a whole report with a card in it; a printed table proves neither."""

@@ -27,7 +27,7 @@ _BY_DETAIL = {
 #: Causes `pod_problem` can name.
 POD_CAUSES = (
     "K13", "K21", "K22", "K23", "K24", "K25", "K26", "K33", "K35", "K38", "K40", "K41", "K45", "K49",
-    "W19", "W20", "W28", "W67", "W68",
+    "W19", "W20", "W28", "W68",
 )  # fmt: skip
 _NOT_OURS_TO_JUDGE = {
     "quota": "a ResourceQuota refuses our pod",
@@ -117,6 +117,4 @@ def _unschedulable(outcome: PodOutcome, slots: Slots) -> str | Unchecked:
         if slots.allocatable == 0:
             return "K38" if slots.capacity else "K13"
         return Unchecked(f"no slot was left: {slots.by_whom()}", busy=True)
-    if "were unschedulable" in outcome.text:
-        return "W67"
     return Unchecked(f"our pod could not be placed for a reason that is not the GPU: {outcome.text}")

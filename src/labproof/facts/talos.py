@@ -100,6 +100,15 @@ class KernelLog:
 
 
 @dataclass(frozen=True)
+class CriTable:
+    """One plugin table of the owner's containerd part."""
+
+    name: str  # io.containerd.cri.v1.runtime
+    sets_containerd: bool  # has a `containerd` table: runtimes or the default runtime
+    default_runtime: str = ""
+
+
+@dataclass(frozen=True)
 class TalosFacts:
     """What was read of one node."""
 
@@ -126,4 +135,4 @@ class TalosFacts:
     host_tools: Reading[tuple[str, ...]] = NOT_ASKED  # nvidia-* names in /usr/bin
     firmware: Reading[tuple[str, ...]] = NOT_ASKED  # driver versions under /usr/lib/firmware/nvidia
     install_image: Reading[str] = NOT_ASKED  # machine.install.image; os:admin
-    cri_customization: Reading[str] = NOT_ASKED  # 20-customization.part; os:admin
+    cri_customization: Reading[tuple[CriTable, ...]] = NOT_ASKED  # 20-customization.part; os:admin

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from hashlib import sha256
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from labproof.facts.host import HostFacts
 from labproof.facts.reading import Reading, failed, value
 from labproof.facts.store import now
 from labproof.probes.host_parse import parse_host
+from labproof.probes.host_sections import sections_of
 
 if TYPE_CHECKING:
     from labproof.clients.ssh import SshTarget
@@ -48,8 +50,19 @@ def probe_host(host: Host, timings: Timings) -> Reading[HostFacts]:
         said = " ".join(result.stderr.decode("utf-8", "replace").split())[:200] or "nothing on stderr"
         why = f"the probe did not run (exit status {result.exit_status}; {said}); is the login shell restricted?"
         return failed(source, why, "protocol", now())
+    installed = installed_probe(text)
+    if installed is not None and installed != sha256(probe_script()).hexdigest():
+        why = "the installed probe is not the one of this labproof: copy host_probe.sh to the host again"
+        return failed(source, why, "other probe", now())
     facts = parse_host(text, host.name, now())
     return value(replace(facts, ssh_server=value(banner, f"ssh {host.ssh.address}", now())), source, now())
+
+
+def installed_probe(text: str) -> str | None:
+    """SHA-256 of the copy that answered, None when the script we sent did."""
+    section = sections_of(text).get("probe")
+    said = section.words().get("installed", "").split() if section is not None else []
+    return said[0] if said else None
 
 
 def ssh_target(ssh: Ssh, connect_s: float) -> SshTarget:

@@ -71,6 +71,7 @@ class OwnPods:
         self.swept: list[str] = []
         self.session = open_session(lab, cluster)
         self._uids: dict[str, str] = {}
+        self._made_at: dict[str, float] = {}
         self._leases = Leases(self.session, self.namespace, self.run)
         self._lock = FileLock(str(_lock_file(cluster, node)))
         self._base = f"/api/v1/namespaces/{quote(self.namespace)}"
@@ -138,6 +139,7 @@ class OwnPods:
             because, text = refusal
             return PodSeen(role, "", self.namespace, image, slots, None, because, text)
         self._uids[name] = str(made["metadata"]["uid"])
+        self._made_at[name] = time.monotonic()
         self.created.append(f"{self.namespace}/{name}")
         return PodSeen(role, name, self.namespace, image, slots, None)
 

@@ -14,6 +14,7 @@ from labproof.clients.talos import TalosSession, TalosTarget
 from labproof.facts.reading import NOT_ASKED, Reading, State, absent, failed, unsupported, value
 from labproof.facts.store import now
 from labproof.facts.talos import (
+    CriTable,
     Extension,
     KernelLog,
     MachineStage,
@@ -57,8 +58,7 @@ def probe_talos(lab: Lab, node: Node) -> Reading[TalosFacts]:
         )
         session = TalosSession(target)
     except TransportFailure as failure:
-        kind = "expired" if failure.kind is Kind.AUTH and "expired" in failure.text else failure.kind.value
-        return failed(source, failure.text, kind, began)
+        return failed(source, failure.text, _refusal(failure), began)
     with session:
         try:
             shown = session.version()
@@ -66,7 +66,9 @@ def probe_talos(lab: Lab, node: Node) -> Reading[TalosFacts]:
         except TransportFailure as failure:
             return failed(source, failure.text, _refusal(failure), began)
         if answered.split(".")[0] != node.name.split(".")[0]:
-            why = f"the node that answers is called {answered!r}, lab.yaml says {node.name!r}: not judged"
+            why = (
+                f"the node that answers is called {answered!r}, not {node.name!r}: check nodes[].talos.node in lab.yaml"
+            )
             return failed(source, why, "wrong node", began)
         asked = _Asked(session, node.talos.node or node.name, admin=lab.rights.talos == "os:admin")
         version = TalosVersion(
@@ -83,6 +85,8 @@ def _refusal(failure: TransportFailure) -> str:
     for text in ("no request forwarding", "not authorized"):
         if text in (failure.answer or ""):
             return text
+    if failure.kind in (Kind.TLS, Kind.AUTH) and "expired" in failure.text:
+        return "expired"  # the node's clock may be ahead of ours, then only the node thinks so
     return failure.kind.value
 
 
@@ -112,7 +116,7 @@ def _read(asked: _Asked, name: str, began: float, version: Reading[TalosVersion]
         host_tools=asked.names("/usr/bin", lambda entry: entry.startswith("nvidia-")),
         firmware=asked.names("/usr/lib/firmware/nvidia", lambda entry: entry[:1].isdigit()),
         install_image=asked.install_image(),
-        cri_customization=asked.file(CUSTOMIZATION),
+        cri_customization=asked.cri_customization(),
     )
 
 
@@ -142,6 +146,8 @@ class _Asked:
             if failure.kind in _GONE:
                 self._gone = failed(source, failure.text, failure.kind.value, at)
             return reading
+        except (AttributeError, KeyError, TypeError, ValueError) as odd:  # a spec of another shape than today's
+            return failed(source, f"the answer has an unknown form ({type(odd).__name__})", "protocol", at)
 
     def extensions(self) -> tuple[Reading[tuple[Extension, ...]], Reading[Schematic]]:
         """Installed extensions, and the virtual entry named `schematic`."""
@@ -259,7 +265,7 @@ class _Asked:
 
         def ask(session: TalosSession) -> str:
             rows = session.cosi_list(RUNTIME, "KernelCmdlines.runtime.talos.dev")
-            return str(rows[0].spec.get("cmdline", "")) if rows else ""
+            return parse.command_line(str(rows[0].spec.get("cmdline", ""))) if rows else ""
 
         return self.read("talosctl get kernelcmdline", ask)
 
@@ -277,8 +283,11 @@ class _Asked:
             lambda s: parse.install_image(s.cosi_get("config", kind, "v1alpha1").spec),
         )
 
-    def file(self, path: str) -> Reading[str]:
-        """A file's text; only os:admin may read files."""
+    def cri_customization(self) -> Reading[tuple[CriTable, ...]]:
+        """What the owner's containerd part sets; only os:admin may read files, and only this much is kept of it."""
         if not self._admin:
             return NOT_ASKED
-        return self.read(f"talosctl read {path}", lambda s: s.read_file(path).decode("utf-8", "replace"))
+        return self.read(
+            f"talosctl read {CUSTOMIZATION}",
+            lambda s: parse.cri_tables(s.read_file(CUSTOMIZATION).decode("utf-8", "replace")),
+        )

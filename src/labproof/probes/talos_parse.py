@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from labproof.clients import plain_yaml
 from labproof.clients.talos_messages import ServiceInfo
-from labproof.facts.talos import Extension, KernelLog, MachineStage, PciDevice, Schematic, Service
+from labproof.facts.talos import CriTable, Extension, KernelLog, MachineStage, PciDevice, Schematic, Service
 
 _PCI_ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _OF_INTEREST = re.compile(
@@ -84,6 +85,26 @@ def kernel_log(texts: Sequence[str]) -> KernelLog:
     if len(kept) > KEPT_LINES:
         kept = [*kept[: KEPT_LINES // 2], *kept[-KEPT_LINES // 2 :]]
     return KernelLog(tuple(kept), any(line.startswith("Linux version ") for line in lines[:50]), len(lines))
+
+
+def command_line(text: str) -> str:
+    """The kernel command line without the configuration's address, which may carry a credential."""
+    return " ".join(word if not word.startswith("talos.config=") else "talos.config=..." for word in text.split())
+
+
+def cri_tables(text: str) -> tuple[CriTable, ...]:
+    """The plugin tables of a containerd part.
+
+    Raises:
+        ValueError: the part is not TOML.
+    """
+    plugins = tomllib.loads(text).get("plugins", {})
+    found = []
+    for name, body in plugins.items():
+        containerd = body.get("containerd") if isinstance(body, dict) else None
+        default = containerd.get("default_runtime_name", "") if isinstance(containerd, dict) else ""
+        found.append(CriTable(str(name), isinstance(containerd, dict), str(default)))
+    return tuple(found)
 
 
 def install_image(config: Any) -> str:

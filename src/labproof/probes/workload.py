@@ -166,7 +166,11 @@ def _in_own_pod(pods: OwnPods, facts: WorkloadFacts, ground: Ground) -> tuple[Wo
     seen = pods.settle(pods.make("probe", "probe", ground.image.reference, 1))
     facts = replace(facts, probe=value(seen, f"pod {seen.namespace}/{seen.name}"))
     if not runs(seen.outcome):
-        return facts, None
+        nothing = not_asked("the probe pod does not run")
+        return replace(
+            facts, nvidia_smi=nothing, listed=nothing, env=nothing, uid=nothing, devices=nothing, libraries=nothing,
+            floors=nothing, vector_add=nothing, over_request=nothing, overflow=nothing,
+        ), None  # fmt: skip
     found = inspect(lambda argv: pods.exec(seen, argv), pods.cluster.probe)
     return _with(facts, found), found
 

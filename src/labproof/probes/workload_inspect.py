@@ -53,15 +53,18 @@ def inspect(run: Run, probe: Probe) -> Inspected:
         probe: the floors to hold what is left of the card against.
     """
     smi = read_smi(run)
+    # what hangs once hangs again, and each time costs the whole limit of a command
+    hangs = smi.value is not None and _timed_out(smi.value.ran)
+    listed = failed(" ".join(NVIDIA_SMI_LIST), "nvidia-smi hangs", "timeout") if hangs else read_list(run)
     return Inspected(
-        smi, read_list(run), read_env(run), read_uid(run), read_devices(run), read_libraries(run), floors(smi, probe)
+        smi, listed, read_env(run), read_uid(run), read_devices(run), read_libraries(run), floors(smi, probe)
     )
 
 
 def read_smi(run: Run) -> Reading[SmiSeen]:
     """`nvidia-smi -q -x`; that it fails, or is not in the image, is a value: the check says what it means."""
     ran = run(NVIDIA_SMI_XML)
-    if ran.rc is None and not ran.missing and not ran.why.startswith("it did not end"):
+    if ran.rc is None and not ran.missing and not _timed_out(ran):
         return failed(ran.line(), ran.why, "exec")
     return value(SmiSeen(ran, parse_smi_xml(ran.stdout)), ran.line(), ran.started)
 
@@ -69,7 +72,7 @@ def read_smi(run: Run) -> Reading[SmiSeen]:
 def read_list(run: Run) -> Reading[Ran]:
     """`nvidia-smi -L`, as it ended."""
     ran = run(NVIDIA_SMI_LIST)
-    if ran.rc is None and not ran.missing and not ran.why.startswith("it did not end"):
+    if ran.rc is None and not ran.missing and not _timed_out(ran):
         return failed(ran.line(), ran.why, "exec")
     return value(ran, ran.line(), ran.started)
 
@@ -151,6 +154,10 @@ def floors(smi: Reading[SmiSeen], probe: Probe) -> Reading[Floors]:
     elif temperature is not None and temperature > probe.max_temperature_c:
         short = f"the card is at {temperature} C, at most {probe.max_temperature_c} C wanted before a test starts"
     return value(Floors(free, sessions, temperature, short), "nvidia-smi -q -x")
+
+
+def _timed_out(ran: Ran) -> bool:
+    return ran.rc is None and ran.why.startswith("it did not end")
 
 
 def _unread(ran: Ran) -> Reading[Any]:

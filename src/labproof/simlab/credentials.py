@@ -1,4 +1,4 @@
-"""Credential files and the overlay of a running simulated lab: endpoints, keys and timings that replace those of lab.yaml."""
+"""Credential files and the overlay of a running simulated lab: what replaces the endpoints and keys of lab.yaml."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from labproof.simlab.world.pki import Pki
 
 #: Durations of a simulated run, in seconds (field names of lab.yaml's `timings`).
 TIMINGS: Mapping[str, float] = {
-    "connect_s": 5.0, "command_s": 20.0, "request_s": 15.0, "stable_reads": 3, "stable_interval_s": 0.1, "pod_start_s": 20.0,
-    "pod_pending_s": 1.0, "poll_s": 0.05, "sample_s": 4.0, "sample_poll_s": 0.05, "transcode_s": 30.0, "deadline_s": 120.0,
+    "connect_s": 5.0, "command_s": 20.0, "request_s": 15.0, "stable_reads": 3, "stable_interval_s": 0.1,
+    "pod_start_s": 20.0,
+    "pod_pending_s": 1.0, "poll_s": 0.05, "sample_s": 4.0, "sample_poll_s": 0.05, "transcode_s": 30.0,
+    "deadline_s": 120.0,
 }  # fmt: skip
 
 

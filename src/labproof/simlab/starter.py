@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 READY_S = 60.0
+_PREFIX = "labproof-overlay-"
 
 
 class SimulationRefused(Exception):
@@ -64,7 +67,8 @@ def start(
     Raises:
         SimulationRefused: unknown lab, variation or fault, or it did not get ready in time.
     """
-    folder = tempfile.TemporaryDirectory(prefix="labproof-overlay-")
+    _sweep_leftovers()
+    folder = tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-")
     overlay_file = Path(folder.name) / "overlay.json"
     argv = [sys.executable, "-m", "labproof.simlab", str(lab), "--overlay", str(overlay_file)]
     argv += ["--variation", variation] if variation else []
@@ -95,6 +99,18 @@ def start(
     written = json.loads(overlay_file.read_text(encoding="utf-8"))
     running.lab, running.overlay = Path(written["lab"]), written["patch"]
     return running
+
+
+def _sweep_leftovers() -> None:
+    """Remove overlay folders of test runs that were killed; never those of a living one."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        pid = folder.name.removeprefix(_PREFIX).split("-", 1)[0]
+        with contextlib.suppress(OSError):
+            if pid.isdigit() and folder.lstat().st_uid == os.geteuid() and not folder.is_symlink():
+                try:
+                    os.kill(int(pid), 0)
+                except ProcessLookupError:
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _forward(stream: IO[str] | None, put: Callable[[str], object]) -> None:

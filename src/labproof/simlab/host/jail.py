@@ -125,12 +125,21 @@ _SETUP = """set -e
 mount --all --fstab "$1/.fstab" >&2
 hostname "$3" 2>/dev/null || true
 cd /
-exec chroot "$2" /usr/bin/env -i HOME=/root USER=root LOGNAME=root SHELL=/bin/sh LANG=C.UTF-8 PATH="$4" /bin/sh -c 'cd /root; eval "$1"' sh "$5"
+exec chroot "$2" /usr/bin/env -i HOME=/root USER=root LOGNAME=root SHELL=/bin/sh LANG=C.UTF-8 PATH="$4" \\
+    /bin/sh -c 'cd /root; eval "$1"' sh "$5"
 """
 PATH = f"{standins.HOME}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 WRITABLE = ("etc", "tmp", "root", "run/labproof-sim")
-_ROOTED = re.compile(r"(?<![\w./$}\"'*-])/(?=(?:sys|proc|etc|boot|run|lib/modules|usr/lib|var|dev/vfio|opt)\b)")
-_ROOTED_QUOTED = re.compile(r"(?<=[\"'])/(?=(?:sys|proc|etc|boot|run|lib/modules|usr/lib|var|dev/vfio|opt)\b)")
+#: An absolute path at the start of a word; what a `case` pattern or a link's text compares with is left alone.
+_PATH = re.compile(
+    r"(?<![^\s\"'=:(<>|;&`#])(?<![\w}][\"'])(?<!-> )(?<!-> ')/(?!dev/null\b)(?=[A-Za-z])"
+    r"(?![\w./*-]*['\"]?\*?(?:\)(?=\s)| \| \*))"
+)
+_REAL_WRITE = re.compile(
+    r"(?<!-)>\s*(?!/dev/null\b|&)\S|"
+    r"\b(?:rm|mv|cp|tee|install|dd|truncate|touch|mkdir|ln|chmod|chown)\s+[-/$\"'\w]"
+)
+_ESCAPE = re.compile(r"\.\./|/\.\.|\bcd\s+/")
 
 WriteBytes = Callable[[bytes], Awaitable[None]]
 
@@ -155,13 +164,15 @@ def unshare_command() -> tuple[str, ...] | None:
 
 
 def place_for_roots() -> Path:
-    """Where generated roots are made: memory where it may hold programs (40 times faster than a disk), else the temp folder."""
+    """Where generated roots are made: memory if programs may run there (40 times faster), else the temp folder."""
     memory = Path("/dev/shm")  # noqa: S108 - private folders are made below it
     try:
         facts = os.statvfs(memory)
     except OSError:
         return Path(tempfile.gettempdir())
-    usable = not facts.f_flag & os.ST_NOEXEC and facts.f_bavail * facts.f_frsize > 48 << 20 and os.access(memory, os.W_OK)
+    usable = (
+        not facts.f_flag & os.ST_NOEXEC and facts.f_bavail * facts.f_frsize > 48 << 20 and os.access(memory, os.W_OK)
+    )
     return memory if usable else Path(tempfile.gettempdir())
 
 
@@ -230,22 +241,27 @@ class Jail:
         return await _communicate(argv, {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}, stdin, Path("/"))
 
     async def _run_rewritten(self, command: str, stdin: bytes | None) -> tuple[int, bytes, bytes]:
-        if re.search(r">\s*/(?!dev/null)|\b(rm|mv|cp|tee|install|dd|truncate|touch|mkdir)\b", command):
-            return 1, b"", b"sh: simulated host: read-only file system (no namespaces on this machine)\n"
+        text = (stdin or b"").decode("utf-8", "replace")
+        script = text if command.split()[:1] == ["sh"] else ""
+        for part in (command, script):
+            code = "\n".join(line for line in part.splitlines() if not line.lstrip().startswith("#"))
+            if _REAL_WRITE.search(code) or _ESCAPE.search(code):
+                return 126, b"", b"sh: simulated host: only the read-only probe runs on a machine without namespaces\n"
         prefix = f"{self.root}/"
 
-        def rooted(text: str) -> str:
-            return _ROOTED_QUOTED.sub(lambda _: prefix, _ROOTED.sub(lambda _: prefix, text))
+        def rooted(code: str) -> str:
+            return _PATH.sub(lambda _: prefix, code)
 
         scripts = self.root / ".rewritten"
         if not scripts.is_dir():
             scripts.mkdir()
-            for script in (self.root / standins.HOME.lstrip("/") / "bin").iterdir():
-                copy = scripts / script.name
-                copy.write_text(rooted(script.read_text(encoding="utf-8")), encoding="utf-8")
+            for stand_in in (self.root / standins.HOME.lstrip("/") / "bin").iterdir():
+                copy = scripts / stand_in.name
+                copy.write_text(f"#!/bin/sh\n{rooted(stand_in.read_text(encoding='utf-8'))[10:]}", encoding="utf-8")
                 copy.chmod(0o755)
         environment = {"PATH": f"{scripts}:{self.toolbox.bin}", "HOME": str(self.root / "root"), "LANG": "C.UTF-8"}
-        rc, out, err = await _communicate(["/bin/sh", "-c", rooted(command)], environment, stdin, self.root / "root")
+        given = rooted(text).encode() if script else stdin
+        rc, out, err = await _communicate(["/bin/sh", "-c", rooted(command)], environment, given, self.root / "root")
         return rc, out.replace(prefix.encode(), b"/"), err.replace(prefix.encode(), b"/")
 
 

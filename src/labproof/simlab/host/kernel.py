@@ -30,7 +30,8 @@ _BY_ID = {"8086:1563": ("ixgbe",), "8086:1533": ("igb",), "8086:1521": ("igb",),
 
 #: Modules a module needs; loading one loads these first.
 NEEDS: Mapping[str, tuple[str, ...]] = {
-    "vfio_pci": ("vfio_pci_core", "vfio_iommu_type1"), "vfio_pci_core": ("vfio", "irqbypass"), "vfio_iommu_type1": ("vfio",),
+    "vfio_pci": ("vfio_pci_core", "vfio_iommu_type1"), "vfio_pci_core": ("vfio", "irqbypass"),
+    "vfio_iommu_type1": ("vfio",),
     "kvm_intel": ("kvm",), "kvm_amd": ("kvm",), "kvm": ("irqbypass",), "nouveau": ("drm_ttm_helper", "video"),
     "drm_ttm_helper": ("ttm", "drm_kms_helper"), "ast": ("drm_shmem_helper", "i2c_algo_bit"), "nvidia_uvm": ("nvidia",),
     "nvidia_modeset": ("nvidia",), "nvidia_drm": ("nvidia_modeset",), "xhci_pci": ("xhci_hcd",), "ixgbe": ("mdio",),
@@ -55,6 +56,17 @@ def loses_acs(version: str) -> bool:
     """Builds that enable ACS too late, so that groups merge (facts proxmox P11; lower bound not verified there)."""
     key = version_key(version)
     return key[:3] == (6, 8, 12) and len(key) > 3 and 25 <= key[3] <= 29
+
+
+#: Integrated graphics of Skylake, Kaby Lake and Comet Lake (device id prefixes) that Ubuntu's patch took off the IOMMU.
+_PATCHED_IGPUS = ("8086:19", "8086:59", "8086:9bc")
+
+
+def igpu_without_iommu(version: str, device: Mapping[str, Any], address: str) -> bool:
+    """Whether this build leaves the iGPU untranslated, so that it gets no group (facts proxmox P12)."""
+    key = version_key(version)
+    hit = (key[:3] == (6, 8, 12) and key[3:4] <= (4,)) or (key[:3] == (6, 11, 0) and key[3:4] <= (1,))
+    return hit and address == "0000:00:02.0" and str(device["id"]).startswith(_PATCHED_IGPUS)
 
 
 def has_virqfd_module(version: str) -> bool:

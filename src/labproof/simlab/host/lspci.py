@@ -10,9 +10,12 @@ from labproof.simlab.host.machine import Host
 from labproof.simlab.host.tree import Tree
 
 CLASS_NAMES = {
-    "0x0600": "Host bridge", "0x0604": "PCI bridge", "0x0601": "ISA bridge", "0x0580": "Memory controller", "0x0c05": "SMBus",
-    "0x0880": "System peripheral", "0x0c03": "USB controller", "0x0106": "SATA controller", "0x0108": "Non-Volatile memory controller",
-    "0x0200": "Ethernet controller", "0x0300": "VGA compatible controller", "0x0302": "3D controller", "0x0380": "Display controller",
+    "0x0600": "Host bridge", "0x0604": "PCI bridge", "0x0601": "ISA bridge", "0x0580": "Memory controller",
+    "0x0c05": "SMBus",
+    "0x0880": "System peripheral", "0x0c03": "USB controller", "0x0106": "SATA controller",
+    "0x0108": "Non-Volatile memory controller",
+    "0x0200": "Ethernet controller", "0x0300": "VGA compatible controller", "0x0302": "3D controller",
+    "0x0380": "Display controller",
     "0x0403": "Audio device", "0x0c80": "Serial bus controller",
 }  # fmt: skip
 

@@ -186,7 +186,10 @@ def _start_iommu(host: Host) -> None:
     )
     if live:
         overrides = frozenset(bootfiles.switch(host.cmdline, "pcie_acs_override"))
-        host.groups = iommu_groups(host.devices, overrides, acs_lost=kernel.loses_acs(host.kernel))
+        left_out = {"0000:00:02.0"} if "igfx_off" in bootfiles.switch(host.cmdline, "intel_iommu") else set()
+        left_out |= {a for a, d in host.devices.items() if kernel.igpu_without_iommu(host.kernel, d, a)}
+        devices = {a: {**d, "uncovered": True} if a in left_out else d for a, d in host.devices.items()}
+        host.groups = iommu_groups(devices, overrides, acs_lost=kernel.loses_acs(host.kernel))
         host.group_of = {address: n for n, members in host.groups.items() for address in members}
 
 
@@ -199,13 +202,15 @@ def _kernel_log(host: Host) -> None:
         host.log("kernel", text, clock)
 
     say(
-        f"Linux version {host.kernel} (build@proxmox) (gcc (Debian 12.2.0-14+deb12u1) 12.2.0, GNU ld (GNU Binutils for Debian) 2.40) #1 SMP PREEMPT_DYNAMIC PMX",
+        f"Linux version {host.kernel} (build@proxmox) (gcc (Debian 12.2.0-14+deb12u1) 12.2.0, "
+        "GNU ld (GNU Binutils for Debian) 2.40) #1 SMP PREEMPT_DYNAMIC PMX",
         0.0,
-    )  # noqa: E501
+    )
     say(f"Command line: {host.cmdline}", 0.0)
     if host.firmware_table:
         say(
-            f"ACPI: {host.firmware_table} 0x000000006BB2B000 000298 (v01 {'AMD   ' if host.amd else 'ALASKA'} A M I    00000001 INTL 20091013)"
+            f"ACPI: {host.firmware_table} 0x000000006BB2B000 000298 "
+            f"(v01 {'AMD   ' if host.amd else 'ALASKA'} A M I    00000001 INTL 20091013)"
         )
     say(f"Kernel command line: {host.cmdline}")
     for word in bootfiles.switch(host.cmdline, "intel_iommu"):  # printed by the argument's parser, facts 0.2
@@ -249,11 +254,13 @@ def _kernel_log(host: Host) -> None:
         if device.get("stray_dma") and host.iommu == "intel":
             say("DMAR: DRHD: handling fault status reg 2", 30.0)
             say(
-                f"DMAR: [DMA Read] Request device [{address[5:]}] fault addr 0x7f3a1000 [fault reason 0x06] PTE Read access is not set"
+                f"DMAR: [DMA Read] Request device [{address[5:]}] fault addr 0x7f3a1000 "
+                "[fault reason 0x06] PTE Read access is not set"
             )
         if device.get("stray_dma") and host.iommu == "amd":
             say(
-                f"vfio-pci {address}: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x000b address=0x7f3a1000 flags=0x0020]",
+                f"vfio-pci {address}: AMD-Vi: Event logged "
+                "[IO_PAGE_FAULT domain=0x000b address=0x7f3a1000 flags=0x0020]",
                 30.0,
             )
 

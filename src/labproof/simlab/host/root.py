@@ -58,7 +58,8 @@ def _etc(host: Host, tree: Tree) -> None:
         "/etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
         "/etc/debian_version": f"{debian}.9\n",
         "/etc/os-release": (
-            f'PRETTY_NAME="Debian GNU/Linux {debian} ({codename})"\nNAME="Debian GNU/Linux"\nVERSION_ID="{debian}"\nID=debian\n'
+            f'PRETTY_NAME="Debian GNU/Linux {debian} ({codename})"\nNAME="Debian GNU/Linux"\n'
+            f'VERSION_ID="{debian}"\nID=debian\n'
         ),
         "/etc/machine-id": f"{host.boot_id.replace('-', '')[::-1]}\n",
         "/etc/default/.labproof-sim": "simulated\n",
@@ -93,7 +94,8 @@ def _boot(host: Host, tree: Tree) -> None:
         default = "ON" if kernel.intel_iommu_by_default(release) else "OFF"
         config = "".join(
             f"CONFIG_{n}={v}\n" for n, v in (
-                ("INTEL_IOMMU", "y"), (f"INTEL_IOMMU_DEFAULT_{default}", "y"), ("AMD_IOMMU", "y"), ("VFIO", "m"), ("VFIO_PCI", "m"),
+                ("INTEL_IOMMU", "y"), (f"INTEL_IOMMU_DEFAULT_{default}", "y"), ("AMD_IOMMU", "y"), ("VFIO", "m"),
+                ("VFIO_PCI", "m"),
                 ("VFIO_IOMMU_TYPE1", "m"), ("VFIO_VIRQFD", "m" if kernel.has_virqfd_module(release) else "y"))
         )  # fmt: skip
         tree.file(f"/boot/config-{release}", config, changed=built)

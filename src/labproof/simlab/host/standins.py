@@ -34,7 +34,8 @@ while [ $# -gt 0 ]; do
     --grep=*) grep=${1#*=} ;;
     -S|-U|-p|--since|--until|--priority) shift ;;
     -b|--boot|-kb|-bk) case $1 in -kb|-bk) scope=kernel ;; esac
-      case ${2-} in ''|-[a-zA-Z]*|--*) ;; 0|-0) shift ;; *) echo "Data from the specified boot ($2) is not available: No such boot ID in journal" >&2; exit 1 ;; esac ;;
+      case ${2-} in ''|-[a-zA-Z]*|--*) ;; 0|-0) shift ;; *)
+        echo "Data from the specified boot ($2) is not available: No such boot ID in journal" >&2; exit 1 ;; esac ;;
   esac
   shift
 done
@@ -133,7 +134,11 @@ esac
 """
 
 _QM = """verb=${1-} vmid=${2-}
-known() { [ -f "/etc/pve/qemu-server/$vmid.conf" ] || { echo "Configuration file 'nodes/NODE/qemu-server/$vmid.conf' does not exist" >&2; exit 2; }; }
+known() {
+  [ -f "/etc/pve/qemu-server/$vmid.conf" ] && return
+  echo "Configuration file 'nodes/NODE/qemu-server/$vmid.conf' does not exist" >&2
+  exit 2
+}
 case $verb in
   list) cat HOME/qm/list ;;
   config) known; case " $* " in *" --current "*) cat HOME/qm/$vmid.current ;; *) cat HOME/qm/$vmid.config ;; esac ;;
@@ -149,7 +154,8 @@ _BOOT_TOOL = """case "${1-} ${2-}" in
   'status '*) cat HOME/boot-tool.status; cat HOME/boot-tool.error >&2; exit $(cat HOME/boot-tool.rc) ;;
   'kernel list') cat HOME/boot-tool.kernels ;;
   'kernel pin'|'kernel unpin') request kernel-$2 "${3-}" ;;
-  'refresh '*) request refresh; echo "Running hook script 'proxmox-auto-removal'.."; echo "Running hook script 'zz-proxmox-boot'.." ;;
+  'refresh '*) request refresh; echo "Running hook script 'proxmox-auto-removal'.."
+    echo "Running hook script 'zz-proxmox-boot'.." ;;
   *) echo "USAGE: proxmox-boot-tool <commands> [ARGS]" >&2; exit 1 ;;
 esac
 """
@@ -180,9 +186,13 @@ mkdir -p "$target/main" && cp -a HOME/initramfs/. "$target/main/"
 _UNAME = """show=
 for word; do
   case $word in
-    -r|--kernel-release) show="$show KERNEL" ;; -n|--nodename) show="$show NODE" ;; -s|--kernel-name) show="$show Linux" ;;
-    -m|--machine) show="$show x86_64" ;; -v|--kernel-version) show="$show #1 SMP PREEMPT_DYNAMIC PMX" ;;
-    -o|--operating-system) show="$show GNU/Linux" ;; -a|--all) show=" Linux NODE KERNEL #1 SMP PREEMPT_DYNAMIC PMX KERNEL x86_64 GNU/Linux" ;;
+    -r|--kernel-release) show="$show KERNEL" ;;
+    -n|--nodename) show="$show NODE" ;;
+    -s|--kernel-name) show="$show Linux" ;;
+    -m|--machine) show="$show x86_64" ;;
+    -v|--kernel-version) show="$show #1 SMP PREEMPT_DYNAMIC PMX" ;;
+    -o|--operating-system) show="$show GNU/Linux" ;;
+    -a|--all) show=" Linux NODE KERNEL #1 SMP PREEMPT_DYNAMIC PMX KERNEL x86_64 GNU/Linux" ;;
     -sr) show=" Linux KERNEL" ;; -rm) show=" KERNEL x86_64" ;;
     *) echo "uname: unrecognized option '$word'" >&2; exit 1 ;;
   esac
@@ -209,16 +219,21 @@ done < /proc/modules
 
 SCRIPTS = {
     "lsmod": _LSMOD,
-    "journalctl": _JOURNALCTL, "lspci": _LSPCI, "modprobe": _MODPROBE, "systemctl": _SYSTEMCTL, "qm": _QM, "proxmox-boot-tool": _BOOT_TOOL,
-    "update-grub": _UPDATE_GRUB, "update-initramfs": _UPDATE_INITRAMFS, "lsinitramfs": _LSINITRAMFS, "unmkinitramfs": _UNMKINITRAMFS,
-    "uname": _UNAME, "pvesh": _PVESH, "dmesg": _DMESG, "hostname": "echo NODE\n", "hostnamectl": "echo ' Static hostname: NODE'\n",
+    "journalctl": _JOURNALCTL, "lspci": _LSPCI, "modprobe": _MODPROBE, "systemctl": _SYSTEMCTL, "qm": _QM,
+    "proxmox-boot-tool": _BOOT_TOOL,
+    "update-grub": _UPDATE_GRUB, "update-initramfs": _UPDATE_INITRAMFS, "lsinitramfs": _LSINITRAMFS,
+    "unmkinitramfs": _UNMKINITRAMFS,
+    "uname": _UNAME, "pvesh": _PVESH, "dmesg": _DMESG, "hostname": "echo NODE\n",
+    "hostnamectl": "echo ' Static hostname: NODE'\n",
     "arch": "echo x86_64\n", "nproc": "grep -c ^processor /proc/cpuinfo\n",
-    "dpkg-query": "case \" $* \" in *' pve-manager '*|*' proxmox-ve '*) [ -s HOME/dpkg ] && cat HOME/dpkg && exit 0 ;; esac\n"
+    "dpkg-query": "case \" $* \" in *' pve-manager '*|*' proxmox-ve '*) [ -s HOME/dpkg ] && cat HOME/dpkg "
+    "&& exit 0 ;; esac\n"
                   "echo 'dpkg-query: no packages found matching' >&2; exit 1\n",
     "pveversion": "cat HOME/pveversion\n", "efibootmgr": "cat HOME/efibootmgr; exit $(cat HOME/efibootmgr.rc)\n",
     "uptime": "read -r up idle < /proc/uptime; echo \" up ${up%.*} s\"\n", "who": "exit 0\n", "w": "exit 0\n",
     "ps": "for f in /proc/[0-9]*/cmdline; do [ -f $f ] && tr '\\0' ' ' < $f && echo; done; exit 0\n",
-    "mount": "cat /proc/mounts\n", "sudo": "while :; do case ${1-} in -*) shift ;; *) break ;; esac; done; exec \"$@\"\n",
+    "mount": "cat /proc/mounts\n",
+    "sudo": "while :; do case ${1-} in -*) shift ;; *) break ;; esac; done; exec \"$@\"\n",
     "fuser": "exit 1\n", "lsblk": "ls /sys/block\n", "ip": "ls /sys/class/net\n",
 }  # fmt: skip
 SCRIPTS |= {name: f"request {name}\n" for name in ("reboot", "poweroff", "halt", "shutdown")}
@@ -249,8 +264,10 @@ def write(host: Host, tree: Tree, guests: Any) -> None:
 
 
 def _modules(host: Host, *, on_disk: bool = False) -> list[str]:
-    known = {"vfio", "vfio_pci", "vfio_pci_core", "vfio_iommu_type1", "vfio_virqfd", "nouveau", "nvidia", "nvidiafb", "kvm",
-             "kvm_intel", "kvm_amd", "i915", "ast", "snd_hda_intel", "xhci_pci", "ixgbe", "igb", "nvme", "ahci", "amdgpu"}  # fmt: skip
+    known = {"vfio", "vfio_pci", "vfio_pci_core", "vfio_iommu_type1", "vfio_virqfd", "nouveau", "nvidia",
+        "nvidiafb", "kvm",
+             "kvm_intel", "kvm_amd", "i915", "ast", "snd_hda_intel", "xhci_pci", "ixgbe", "igb", "nvme", "ahci",
+             "amdgpu"}  # fmt: skip
     if host.inputs["kernel"].get("purged"):
         return []
     return sorted(m for m in known | set(host.drivers.loaded) if host.drivers.available(m, on_disk=on_disk))
@@ -297,7 +314,7 @@ def _efi(host: Host, texts: dict[str, str]) -> None:
     loader = host.inputs["boot"].get("loader")
     label, path = (
         ("Linux Boot Manager", "\\EFI\\systemd\\systemd-bootx64.efi") if loader == "systemd-boot"
-        else ("proxmox", "\\EFI\\proxmox\\shimx64.efi" if host.inputs["firmware"].get("secureboot") else "\\EFI\\proxmox\\grubx64.efi")
+        else ("proxmox", f"\\EFI\\proxmox\\{'shim' if host.inputs['firmware'].get('secureboot') else 'grub'}x64.efi")
     )  # fmt: skip
     texts["efibootmgr"] = (
         "BootCurrent: 0001\nTimeout: 1 seconds\nBootOrder: 0001\n"
@@ -342,7 +359,8 @@ def _qm(host: Host, guests: Any, texts: dict[str, str]) -> None:
         config, current, pending = guests.effective_config(vmid), guests.section(vmid), guests.pending(vmid)
         status = "running" if qemu else "stopped"
         rows.append(
-            f"{vmid:>10} {config.get('name', ''):<20} {status:<10} {config.get('memory', 512):<10} {'0.00':>12} {qemu.pid if qemu else 0:<10}\n"
+            f"{vmid:>10} {config.get('name', ''):<20} {status:<10} {config.get('memory', 512):<10} "
+            f"{'0.00':>12} {qemu.pid if qemu else 0:<10}\n"
         )
         texts[f"qm/{vmid}.config"] = "".join(f"{k}: {v}\n" for k, v in sorted(config.items()))
         texts[f"qm/{vmid}.current"] = "".join(f"{k}: {v}\n" for k, v in sorted(current.items()))

@@ -14,13 +14,15 @@ from labproof.simlab.host.tree import Tree, relative
 
 _VFIO_PARAMETERS = {
     "vfio_iommu_type1": {"allow_unsafe_interrupts": "N", "disable_hugepages": "N", "dma_entry_limit": "65535"},
-    "vfio_pci": {"disable_denylist": "N", "disable_idle_d3": "N", "disable_vga": "N", "enable_sriov": "N", "nointxmask": "N"},
+    "vfio_pci": {"disable_denylist": "N", "disable_idle_d3": "N", "disable_vga": "N", "enable_sriov": "N",
+    "nointxmask": "N"},
 }  # fmt: skip
 
 
 def write_sys(host: Host, tree: Tree) -> None:
     """Write /sys: PCI devices, groups, modules, firmware tables, network, disks."""
-    for folder in ("/sys/class/iommu", "/sys/class/net", "/sys/block", "/sys/kernel/iommu_groups", "/sys/firmware/acpi/tables",
+    for folder in ("/sys/class/iommu", "/sys/class/net", "/sys/block", "/sys/kernel/iommu_groups",
+    "/sys/firmware/acpi/tables",
                    "/sys/bus/pci/devices", "/sys/bus/pci/drivers", "/sys/module"):  # fmt: skip
         tree.folder(folder)
     folders = {address: device_folder(host, address) for address in host.devices}
@@ -131,14 +133,16 @@ def _device(host: Host, tree: Tree, address: str, device: Mapping[str, Any], fol
         "revision": "0xff" if dead else device.get("revision", "0x00"),
         "subsystem_vendor": f"0x{subsystem[0]}", "subsystem_device": f"0x{subsystem[1]}",
         "numa_node": device.get("numa", -1), "power_state": _power_state(host, address, device),
-        "driver_override": host.drivers.overrides.get(address, "(null)"), "enable": "1" if address in host.drivers.bound else "0",
+        "driver_override": host.drivers.overrides.get(address, "(null)"),
+        "enable": "1" if address in host.drivers.bound else "0",
         "uevent": _uevent(host, address, device), "modalias": f"pci:v0000{vendor.upper()}d0000{number.upper()}",
     }  # fmt: skip
     if device.get("link"):
         speed, width = device["link"]
         values |= {
             "max_link_speed": f"{speed} GT/s PCIe", "max_link_width": width,
-            "current_link_speed": f"{device.get('link_speed', speed)} GT/s PCIe", "current_link_width": device.get("link_width", width),
+            "current_link_speed": f"{device.get('link_speed', speed)} GT/s PCIe",
+            "current_link_width": device.get("link_width", width),
         }  # fmt: skip
     if device.get("reset"):
         values["reset_method"] = " ".join(device["reset"])
@@ -248,7 +252,8 @@ def write_proc(host: Host, tree: Tree) -> None:
     tree.file("/proc/sys/kernel/random/boot_id", f"{host.boot_id}\n")
     tree.file("/proc/meminfo", "".join(
         f"{name + ':':<16}{mib * 1024:>10} kB\n" for name, mib in (
-            ("MemTotal", total), ("MemFree", free * 3 // 4), ("MemAvailable", free), ("Buffers", 64), ("Cached", free // 8),
+            ("MemTotal", total), ("MemFree", free * 3 // 4), ("MemAvailable", free), ("Buffers", 64), ("Cached",
+            free // 8),
             ("SwapTotal", 8191), ("SwapFree", 8191)))
         + "HugePages_Total:       0\nHugePages_Free:        0\nHugepagesize:       2048 kB\n")  # fmt: skip
     tree.file("/proc/cpuinfo", _cpuinfo(host))
@@ -264,8 +269,8 @@ def write_proc(host: Host, tree: Tree) -> None:
     msi = "IR-PCI-MSI" if host.remapping else "PCI-MSI"
     tree.file(
         "/proc/interrupts",
-        "            CPU0\n"
-        + f"   9:          0  {chip}    9-fasteoi   acpi\n  24:       1542  {msi}-0000:5e:00.0    0-edge      nvme0q0\n",
+        "            CPU0\n" + f"   9:          0  {chip}    9-fasteoi   acpi\n"
+        f"  24:       1542  {msi}-0000:5e:00.0    0-edge      nvme0q0\n",
     )
     tree.file("/proc/filesystems", "nodev\tsysfs\nnodev\tproc\n\text4\n\tvfat\n")
     write_uptime(host, tree)
@@ -282,7 +287,8 @@ def write_proc(host: Host, tree: Tree) -> None:
         tree.file(f"{base}/comm", "kvm\n")
         tree.file(
             f"{base}/status",
-            f"Name:\tkvm\nState:\tS (sleeping)\nPid:\t{qemu.pid}\nUid:\t0\t0\t0\t0\nVmLck:\t{qemu.memory_mib * 1024} kB\n",
+            f"Name:\tkvm\nState:\tS (sleeping)\nPid:\t{qemu.pid}\nUid:\t0\t0\t0\t0\n"
+            f"VmLck:\t{qemu.memory_mib * 1024} kB\n",
         )
         tree.link(f"{base}/exe", "/usr/bin/qemu-system-x86_64")
         targets = ["/dev/null", "/dev/null", "/dev/null", "/dev/kvm"]
@@ -310,7 +316,8 @@ def modules_table(host: Host) -> str:
         held = sum(kernel.driver_of(module) == d for d in host.drivers.bound.values()) and 1
         count = len(by) + held
         rows.append(
-            f"{module} {kernel.SIZES.get(module, 28672)} {count} {','.join(by) + ',' if by else '-'} Live 0x0000000000000000\n"
+            f"{module} {kernel.SIZES.get(module, 28672)} {count} {','.join(by) + ',' if by else '-'} "
+            "Live 0x0000000000000000\n"
         )
     return "".join(rows)
 
@@ -320,7 +327,8 @@ def _cpuinfo(host: Host) -> str:
     vendor = "AuthenticAMD" if host.amd else "GenuineIntel"
     flags = "fpu vme de pse tsc msr pae lm pdpe1gb ht x2apic aes avx avx2 " + ("svm" if host.amd else "vmx")
     return "\n".join(
-        f"processor\t: {n}\nvendor_id\t: {vendor}\nmodel name\t: {cpu['model']}\ncpu MHz\t\t: {cpu.get('mhz', '2600.000')}\n"
+        f"processor\t: {n}\nvendor_id\t: {vendor}\nmodel name\t: {cpu['model']}\n"
+        f"cpu MHz\t\t: {cpu.get('mhz', '2600.000')}\n"
         f"physical id\t: {n % int(cpu.get('sockets', 1))}\nflags\t\t: {flags}\n"
         f"address sizes\t: 46 bits physical, 48 bits virtual\n"
         for n in range(int(cpu.get("threads", 4)))

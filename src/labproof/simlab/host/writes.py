@@ -74,7 +74,7 @@ def perform(world: Any, name: str, request: str) -> None:
     host: Host = world.hosts[name]
     verb, *rest = request.split()
     grub = host.inputs["boot"].get("loader") != "systemd-boot"
-    if verb == "update-grub" or verb == "refresh":
+    if verb in ("update-grub", "refresh"):
         for path, entry in host.inputs["files"].items():
             if bootfiles.is_boot_file(path) and (grub or verb == "refresh"):
                 entry.pop("at_refresh", None)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from labproof.simlab.kube import kinds, operator_chart
 from labproof.simlab.kube.chart import PluginChart
 from labproof.simlab.kube.kinds import Kind, Obj
+from labproof.simlab.kube.nodes import stop_kubelet
 from labproof.simlab.kube.patch import merge_patch
 from labproof.simlab.kube.rbac import shipped_objects
 
@@ -84,7 +85,8 @@ def plan_changes(cluster: SimCluster) -> list[tuple[float, Callable[[], None]]]:
     """Inputs `changes`: name -> {ago: seconds before the world starts, and what happens then}.
 
     create: [manifest]; patch: [{kind, name, namespace, set}]; delete: [{kind, name, namespace}];
-    kubelet_restart: node; break_stream: {node, resource}: the plugin's stream to the kubelet ends, its process stays;
+    kubelet_restart: node; kubelet_stop: node;
+    break_stream: {node, resource}: the plugin's stream to the kubelet ends, its process stays;
     leak_devices: {node, resource, count}: the kubelet forgets to free devices (K8S#130145).
 
     Returns:
@@ -104,6 +106,8 @@ def _change(cluster: SimCluster, entry: Mapping[str, Any]) -> Callable[[], None]
     def act() -> None:
         if "kubelet_restart" in entry:
             cluster.kubelets[entry["kubelet_restart"]].restart()
+        if "kubelet_stop" in entry:
+            stop_kubelet(cluster, entry["kubelet_stop"])
         if "break_stream" in entry:
             kubelet = cluster.kubelets[entry["break_stream"]["node"]]
             kubelet.devices.stop(entry["break_stream"]["resource"])

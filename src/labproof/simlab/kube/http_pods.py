@@ -183,59 +183,75 @@ async def execute(cluster: SimCluster, target: Target, request: web.Request) -> 
         raise Refused(400, "BadRequest", "unable to upgrade: only WebSocket exec is simulated")
     socket = web.WebSocketResponse(protocols=_PROTOCOLS)
     await socket.prepare(request)
-    world = found.world
-    assert world is not None, "_ready_container returns containers with a world"
-    out: asyncio.Queue[bytes | None] = asyncio.Queue()
-    io = ContainerIO(
-        cluster.clock.speed,
-        lambda chunk: out.put_nowait(b"\x01" + chunk),
-        lambda chunk: out.put_nowait((b"\x01" if flag(request.query, "tty") else b"\x02") + chunk),
-    )
+    await _Session(cluster, found, argv, socket, flag(request.query, "tty")).run()
+    return socket
 
-    async def process() -> None:
-        if not cluster.programs.exists(argv[0], world):
-            status = _missing(cluster, argv[0])
+
+class _Session:
+    """One exec: a process, its channels, and whoever ends it first (it, the client, or its container)."""
+
+    def __init__(
+        self, cluster: SimCluster, container: ContainerRun, argv: list[str], socket: web.WebSocketResponse, tty: bool
+    ) -> None:
+        self._cluster, self._container, self._argv, self._socket = cluster, container, argv, socket
+        self._out: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._io = ContainerIO(
+            cluster.clock.speed,
+            lambda chunk: self._out.put_nowait(b"\x01" + chunk),
+            lambda chunk: self._out.put_nowait((b"\x01" if tty else b"\x02") + chunk),
+        )
+
+    async def _process(self) -> None:
+        world = self._container.world
+        assert world is not None, "_ready_container returns containers with a world"
+        if not self._cluster.programs.exists(self._argv[0], world):
+            status = _missing(self._cluster, self._argv[0])
         else:
             try:
-                status = _ended(await cluster.programs.run(list(argv), world, io))
+                status = _ended(await self._cluster.programs.run(list(self._argv), world, self._io))
             except Exception as broken:  # a fault of the simulator itself must be seen, not hang the client
-                io.write_stderr(f"not simulated: {type(broken).__name__}: {broken}\n".encode())
+                self._io.write_stderr(f"not simulated: {type(broken).__name__}: {broken}\n".encode())
                 status = _ended(70)
-        out.put_nowait(b"\x03" + json.dumps(status, separators=(",", ":")).encode())
-        out.put_nowait(None)
+        self._out.put_nowait(_channel_three(status))
+        self._out.put_nowait(None)
 
-    async def writer() -> None:
-        while (chunk := await out.get()) is not None:
-            await socket.send_bytes(chunk)
+    async def _writer(self) -> None:
+        while (chunk := await self._out.get()) is not None:
+            await self._socket.send_bytes(chunk)
 
-    async def container_gone() -> None:
-        event = found.log.follow()
+    async def _container_gone(self) -> None:
+        event = self._container.log.follow()
         try:
-            while not found.log.closed:
+            while not self._container.log.closed:
                 event.clear()
                 await event.wait()
         finally:
-            found.log.unfollow(event)
+            self._container.log.unfollow(event)
 
-    # kubectl and the client's ws_client expect empty frames of the channels that they opened
-    for channel in (b"\x01", b"\x02", b"\x03"):
-        with contextlib.suppress(ConnectionError):
-            await socket.send_bytes(channel)
-    tasks = [asyncio.ensure_future(t) for t in (process(), writer(), _reader(socket), container_gone())]
-    try:
-        await asyncio.wait(tasks[1:], return_when=asyncio.FIRST_COMPLETED)
-        if not tasks[1].done() and tasks[3].done():  # killed with its container
-            await socket.send_bytes(b"\x03" + json.dumps(_ended(137), separators=(",", ":")).encode())
-    except (ConnectionResetError, ConnectionAbortedError):
-        pass  # the client left
-    finally:
-        io.cancelled = not tasks[0].done()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        with contextlib.suppress(ConnectionError):
-            await socket.close()
-    return socket
+    async def run(self) -> None:
+        """Until the process, the client or the container ends."""
+        parts = (self._process(), self._writer(), _reader(self._socket), self._container_gone())
+        tasks = [asyncio.ensure_future(part) for part in parts]
+        try:
+            # kubectl and the client's ws_client expect an empty frame on each channel that they opened
+            for channel in (b"\x01", b"\x02", b"\x03"):
+                await self._socket.send_bytes(channel)
+            await asyncio.wait(tasks[1:], return_when=asyncio.FIRST_COMPLETED)
+            if not tasks[1].done() and tasks[3].done():  # killed with its container
+                await self._socket.send_bytes(_channel_three(_ended(137)))
+        except ConnectionError:
+            pass  # the client left
+        finally:
+            self._io.cancelled = not tasks[0].done()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            with contextlib.suppress(ConnectionError):
+                await self._socket.close()
+
+
+def _channel_three(status: Obj) -> bytes:
+    return b"\x03" + json.dumps(status, separators=(",", ":")).encode()
 
 
 async def _reader(socket: web.WebSocketResponse) -> None:

@@ -51,6 +51,8 @@ class Kubelet:
         self.cpus = int(capacity.get("cpu", 4))
         self.memory_mib = int(capacity.get("memory_mib", 8192))
         self._containers = ContainerManager(self)
+        self.stopped = False
+        self.stopped_at = 0.0
         self._next_ip = 10
         self._index = 0
 
@@ -59,7 +61,8 @@ class Kubelet:
     @property
     def alive(self) -> bool:
         """Whether the kubelet runs: the node is up and its kubelet was not stopped."""
-        return self.state.up and bool((self.inputs.get("kubelet") or {}).get("running", True))
+        running = bool((self.inputs.get("kubelet") or {}).get("running", True)) and not self.stopped
+        return self.state.up and running
 
     def has_file(self, path: str) -> bool:
         """Whether a path exists on the node, as far as CDI hooks need it (Talos links it from 1.13 on, TAL#13022)."""
@@ -128,9 +131,10 @@ class Kubelet:
         run.handler = self.cluster.handler_of(pod)
         for key, init in (("initContainers", True), ("containers", False)):
             for spec in pod["spec"].get(key) or []:
-                run.containers.append(ContainerRun(spec, init))
+                held = self.devices.of(uid, spec["name"])
+                run.containers.append(ContainerRun(spec, init, held=dict(held)))
         if run.inits:
-            for container in run.mains:
+            for container in [*run.inits[1:], *run.mains]:
                 container.state = {"waiting": {"reason": "PodInitializing"}}
         deadline = pod["spec"].get("activeDeadlineSeconds")
         if deadline is not None:

@@ -223,9 +223,67 @@ def node_object(cluster: SimCluster, kubelet: Kubelet) -> Obj:
 
 def lease_object(cluster: SimCluster, kubelet: Kubelet) -> Obj:
     """The kubelet's Lease in kube-node-lease: its renewTime tells a live kubelet from a stale Ready."""
-    at = cluster.clock.now() if kubelet.alive else kubelet.state.booted_at
+    at = cluster.clock.now() if kubelet.alive else max(kubelet.state.booted_at, kubelet.stopped_at)
     renewed = rfc3339(at).replace("Z", ".000000Z")
     return {
         "metadata": {"name": kubelet.name, "namespace": "kube-node-lease"},
         "spec": {"holderIdentity": kubelet.name, "leaseDurationSeconds": 40, "renewTime": renewed},
     }
+
+
+_GRACE_S = 46.5  # kubelet stopped -> Ready=Unknown (real-kubernetes.md, Timings)
+_EVICT_S = 300.0  # tolerationSeconds of the default tolerations
+
+
+def stop_kubelet(cluster: SimCluster, name: str) -> None:
+    """The kubelet of a node dies; its containers go on, and the control plane notices later."""
+    kubelet = cluster.kubelets[name]
+    kubelet.stopped = True
+    kubelet.stopped_at = cluster.clock.now()
+    cluster.clock.after(_GRACE_S, lambda: _lost(cluster, name))
+
+
+def _lost(cluster: SimCluster, name: str) -> None:
+    """The node controller takes a silent node for lost: conditions, taints, and its pods are not ready any more."""
+    kubelet = cluster.kubelets[name]
+    if kubelet.alive:
+        return
+    cluster.post_node(name)
+    node = cluster.store.get("nodes", name)
+    if node is not None:
+        text = f"Node {name} status is now: NodeNotReady"
+        cluster.recorder.counted(node, "Normal", "NodeNotReady", text, "node-controller")
+    now = cluster.clock.stamp()
+    for pod in cluster.store.all("pods"):
+        if pod["spec"].get("nodeName") != name or pod["status"].get("phase") != "Running":
+            continue
+        conditions = [
+            {
+                **{k: v for k, v in c.items() if k not in {"reason", "message"}},
+                "status": "False",
+                "lastTransitionTime": now,
+            }
+            if c["type"] == "Ready"
+            else c
+            for c in pod["status"]["conditions"]
+        ]
+        cluster.store.put(cluster.pods_kind, {**pod, "status": {**pod["status"], "conditions": conditions}})
+        cluster.recorder.counted(pod, "Warning", "NodeNotReady", "Node is not ready", "node-controller")
+    # with every node gone the controller stops evicting (recorded on one node)
+    if any(k.alive for k in cluster.kubelets.values()):
+        cluster.clock.after(_EVICT_S, lambda: _evict(cluster, name))
+
+
+def _evict(cluster: SimCluster, name: str) -> None:
+    """The taint manager deletes pods that tolerate `unreachable:NoExecute` for a time only; nobody confirms it."""
+    for pod in cluster.store.all("pods"):
+        if pod["spec"].get("nodeName") != name:
+            continue
+        for_ever = any(
+            t.get("key") in {"node.kubernetes.io/unreachable", None}
+            and t.get("effect") in {"NoExecute", None}
+            and t.get("tolerationSeconds") is None
+            for t in pod["spec"].get("tolerations") or []
+        )
+        if not for_ever:
+            cluster.delete_pod(pod)

@@ -13,17 +13,20 @@ if TYPE_CHECKING:
 
 _NFD_LABELS = tuple(f"feature.node.kubernetes.io/pci-{n}.present" for n in ("10de", "0302_10de", "0300_10de"))
 _OPERANDS = {
+    "nvidia-driver-daemonset": "driver",
     "nvidia-operator-validator": "operator-validator",
     "nvidia-device-plugin-daemonset": "device-plugin",
     "gpu-feature-discovery": "gpu-feature-discovery",
     "nvidia-dcgm-exporter": "dcgm-exporter",
 }
 _STATES = {
+    "nvidia-driver-daemonset": "state-driver",
     "nvidia-operator-validator": "state-operator-validation",
     "nvidia-device-plugin-daemonset": "state-device-plugin",
     "gpu-feature-discovery": "gpu-feature-discovery",
     "nvidia-dcgm-exporter": "state-dcgm-exporter",
 }
+_VALIDATIONS = ("driver", "toolkit", "cuda", "plugin")
 _TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
 
 
@@ -97,7 +100,10 @@ class OperatorChart:
                 "apiVersion": "nvidia.com/v1", "kind": "ClusterPolicy", "metadata": {"name": "cluster-policy"},
                 "spec": {
                     "operator": {"runtimeClass": "nvidia"},
-                    "driver": {"enabled": bool(self._value("driver", "enabled", True))},
+                    "driver": {
+                        "enabled": bool(self._value("driver", "enabled", True)),
+                        "version": str(self._value("driver", "version", "580.105.08")),
+                    },
                     "toolkit": {"enabled": bool(self._value("toolkit", "enabled", True))},
                     "devicePlugin": {
                         "enabled": bool(self._value("devicePlugin", "enabled", True)),
@@ -109,7 +115,9 @@ class OperatorChart:
                     "validator": {},
                     "cdi": {"enabled": bool(self._value("cdi", "enabled", True)),
                             "nriPluginEnabled": bool(self._value("cdi", "nriPluginEnabled", False))},
-                    "hostPaths": {"driverInstallDir": str(self._value("hostPaths", "driverInstallDir", "/run/nvidia/driver"))},
+                    "hostPaths": {
+                        "driverInstallDir": str(self._value("hostPaths", "driverInstallDir", "/run/nvidia/driver"))
+                    },
                 },
             }
         )  # fmt: skip
@@ -158,11 +166,10 @@ def _daemonset(name: str, namespace: str, owner: Obj, spec: Obj) -> Obj:
     }  # fmt: skip
 
 
-def operands(policy: Obj, namespace: str) -> list[Obj]:
+def operands(policy: Obj, namespace: str, operator_image: str) -> list[Obj]:
     """The DaemonSets that the operator wants for a ClusterPolicy."""
     spec = policy["spec"]
     install = str(spec["hostPaths"]["driverInstallDir"])
-    operator_image = "nvcr.io/nvidia/gpu-operator:v26.7.0"
     plugin_image = f"nvcr.io/nvidia/k8s-device-plugin:{spec['devicePlugin']['version']}"
     wait = {"name": "toolkit-validation", "image": operator_image, "command": ["wait-for-toolkit"],
             "securityContext": {"privileged": True}}  # fmt: skip
@@ -175,7 +182,7 @@ def operands(policy: Obj, namespace: str) -> list[Obj]:
         _daemonset(
             "nvidia-operator-validator", namespace, policy,
             {
-                "initContainers": [_validation(c, operator_image, install) for c in ("driver", "toolkit", "cuda", "plugin")],
+                "initContainers": [_validation(c, operator_image, install) for c in _VALIDATIONS],
                 "containers": [
                     {"name": "nvidia-operator-validator", "image": operator_image, "command": ["gpu-operator"],
                      "securityContext": {"privileged": True}}
@@ -183,6 +190,12 @@ def operands(policy: Obj, namespace: str) -> list[Obj]:
             },
         )
     ]  # fmt: skip
+    if spec["driver"]["enabled"]:  # there is no driver container for Talos, so its image cannot be pulled (K31)
+        driver = {
+            "name": "nvidia-driver-ctr", "image": f"nvcr.io/nvidia/driver:{spec['driver']['version']}-talos",
+            "command": ["nvidia-driver"], "args": ["init"], "securityContext": {"privileged": True},
+        }  # fmt: skip
+        found.append(_daemonset("nvidia-driver-daemonset", namespace, policy, {"containers": [driver]}))
     config = spec["devicePlugin"].get("config") or {}
     volumes = [{"name": "host-root", "hostPath": {"path": "/", "type": ""}}]
     manager = [
@@ -291,10 +304,14 @@ def reconcile(cluster: SimCluster) -> None:
             fresh = copy.deepcopy(node)
             fresh["metadata"]["labels"] |= wanted
             cluster.store.put(cluster.nodes_kind, fresh)
+    name = str(policy["spec"]["operator"]["runtimeClass"])
+    key = "runtimeclasses.node.k8s.io"
+    if not policy["spec"]["cdi"]["nriPluginEnabled"] and cluster.store.get(key, name) is None:
+        cluster.store.put(cluster.kinds.key(key), {"metadata": {"name": name}, "handler": name})
     not_ready = []
     if gpu_nodes:
         ds_kind = cluster.kinds.key("daemonsets.apps")
-        for wanted_ds in operands(policy, namespace):
+        for wanted_ds in operands(policy, namespace, running[0]["spec"]["containers"][0]["image"]):
             name = wanted_ds["metadata"]["name"]
             have = cluster.store.get(ds_kind.key, name, namespace)
             if have is None:

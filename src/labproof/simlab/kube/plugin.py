@@ -229,7 +229,6 @@ def _serve(
     socket = f"/var/lib/kubelet/device-plugins/{resource.replace('nvidia.com/', 'nvidia-')}.sock"
     strict = bool(config.sharing and config.sharing.fail_requests_greater_than_one and replicas > 1)
     wants_cdi = any(s.startswith("cdi") for s in settings["deviceListStrategy"])
-    by_uuid = {g.uuid: g for g in gpus}
 
     def allocate(wanted: list[str]) -> str:
         if strict and len(wanted) > 1:
@@ -240,28 +239,7 @@ def _serve(
         return ""
 
     def answer(granted: list[str]) -> DeviceResponse:
-        unique = list(dict.fromkeys(i.partition("::")[0] for i in granted))
-        shown = unique
-        if settings["deviceIDStrategy"] == "index":
-            shown = [str(by_uuid[u].index) for u in unique if u in by_uuid]
-        response = DeviceResponse()
-        strategies = settings["deviceListStrategy"]
-        if "envvar" in strategies:
-            response.env["NVIDIA_VISIBLE_DEVICES"] = ",".join(shown)
-        if "volume-mounts" in strategies:
-            response.env["NVIDIA_VISIBLE_DEVICES"] = "/var/run/nvidia-container-devices"
-        if wants_cdi:
-            response.cdi = [f"{_CDI_KIND}={u}" for u in unique]
-        if settings["passDeviceSpecs"]:
-            response.devices = [
-                "/dev/nvidiactl",
-                "/dev/nvidia-uvm",
-                "/dev/nvidia-uvm-tools",
-                "/dev/nvidia-modeset",
-                *(f"/dev/nvidia{by_uuid[u].index}" for u in unique if u in by_uuid),
-            ]
-            response.devices = [p for p in response.devices if any(d.path == p for d in kubelet.state.device_nodes)]
-        return response
+        return _allocate_response(running, settings, granted)
 
     def register() -> None:
         at = kubelet.cluster.clock.now()
@@ -298,6 +276,28 @@ def _serve(
     kubelet.restarted_at.append(kubelet_came_back)
     register()
     return stopped
+
+
+def _allocate_response(running: Running, settings: dict[str, Any], granted: list[str]) -> DeviceResponse:
+    """What Allocate answers, by device list strategy (1.2)."""
+    by_uuid = {g.uuid: g for g in running.world.gpus}
+    unique = list(dict.fromkeys(i.partition("::")[0] for i in granted))
+    shown = unique
+    if settings["deviceIDStrategy"] == "index":
+        shown = [str(by_uuid[u].index) for u in unique if u in by_uuid]
+    response = DeviceResponse()
+    strategies = settings["deviceListStrategy"]
+    if "envvar" in strategies:
+        response.env["NVIDIA_VISIBLE_DEVICES"] = ",".join(shown)
+    if "volume-mounts" in strategies:
+        response.env["NVIDIA_VISIBLE_DEVICES"] = "/var/run/nvidia-container-devices"
+    if any(s.startswith("cdi") for s in strategies):
+        response.cdi = [f"{_CDI_KIND}={u}" for u in unique]
+    if settings["passDeviceSpecs"]:
+        wanted = {"/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset"}
+        wanted |= {f"/dev/nvidia{by_uuid[u].index}" for u in unique if u in by_uuid}
+        response.devices = [d.path for d in running.kubelet.state.device_nodes if d.path in wanted]
+    return response
 
 
 def _mark_unhealthy(running: Running, devices: dict[str, bool], uuid: str, xid: int) -> None:

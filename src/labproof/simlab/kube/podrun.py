@@ -34,6 +34,7 @@ class ContainerRun:
     incarnation: int = 0
     started_at: str = ""
     done: bool = False  # an init container that completed
+    held: dict[str, list[str]] = field(default_factory=dict)  # device ids; the status shows them after the end, too
 
     @property
     def name(self) -> str:
@@ -238,7 +239,7 @@ def _container_status(
     if container.container_id and containerd_two:
         uid, gid = identity(pod, spec)
         row["user"] = {"linux": {"uid": uid, "gid": gid, "supplementalGroups": [gid]}}
-    held = devices.of(run.uid, container.name)
+    held = container.held
     if held and release.device_health:
         row["allocatedResourcesStatus"] = [
             {

@@ -4,6 +4,7 @@ Inputs: `clusters.<name>.nodes.<node>.toolkit`, all keys optional:
     omits: [path or library name]      device nodes and libraries that do not arrive in containers
     denies: [path]                     device nodes that are there, but the device cgroup refuses them
     modes: {path: "0660"}              permission bits of device nodes inside containers
+    breaks_programs: true              every program dies by SIGSEGV while its libraries are loaded
 """
 
 from __future__ import annotations
@@ -32,9 +33,11 @@ def limited(pod: PodWorld, toolkit: Mapping[str, Any] | None) -> PodWorld:
         for path, node in pod.devices.items()
         if path not in omitted
     }
+    broken = bool(toolkit.get("breaks_programs")) and bool(pod.libraries)
     return replace(
         pod,
         devices=devices,
+        loader_broken=broken,
         allowed=frozenset(pod.allowed - omitted - denied),
         libraries=frozenset(pod.libraries - omitted),
         programs=frozenset(pod.programs - omitted),

@@ -15,6 +15,8 @@ from labproof.simlab.world.states import PodWorld
 
 __all__ = ["FfmpegBuild", "ImageConfig", "ProcessIO", "exists", "image_config", "run"]
 
+#: Exit status after SIGSEGV.
+CRASHED = 139
 _COREUTILS_FOLDERS = ("/bin", "/usr/bin")
 _OWN = {"vectorAdd": vectoradd.run, "vainfo": vainfo.run, "nvidia-smi": smi.run}
 
@@ -47,6 +49,8 @@ async def run(argv: list[str], pod: PodWorld, io: ProcessIO) -> int:
     if program is None:
         io.write_stderr(f"{argv[0]}: not found\n".encode())
         return 127
+    if pod.loader_broken:
+        return CRASHED
     try:
         return await program(list(argv), pod, io)
     except NotSimulatedError as gap:

@@ -29,10 +29,14 @@ def node_status(node: PveNode) -> dict[str, Any]:
     if firmware.get("mode") == "efi":
         info["secureboot"] = 1 if firmware.get("secureboot") else 0
     return {
-        "uptime": int(time.time() - host.booted_at), "loadavg": ["1.42", "1.30", "1.22"], "kversion": f"Linux {host.kernel} #1 SMP PREEMPT_DYNAMIC PMX",
-        "current-kernel": {"sysname": "Linux", "release": host.kernel, "version": "#1 SMP PREEMPT_DYNAMIC PMX", "machine": "x86_64"},
-        "boot-info": info, "pveversion": f"pve-manager/{host.inputs['pve']['version']}/sim", "idle": 0, "wait": 0.0012, "cpu": 0.031,
-        "cpuinfo": {"model": cpu["model"], "cores": cpu["cores"], "cpus": cpu["threads"], "sockets": cpu["sockets"], "hvm": "1",
+        "uptime": int(time.time() - host.booted_at), "loadavg": ["1.42", "1.30", "1.22"],
+        "kversion": f"Linux {host.kernel} #1 SMP PREEMPT_DYNAMIC PMX",
+        "current-kernel": {"sysname": "Linux", "release": host.kernel, "version": "#1 SMP PREEMPT_DYNAMIC PMX",
+        "machine": "x86_64"},
+        "boot-info": info, "pveversion": f"pve-manager/{host.inputs['pve']['version']}/sim", "idle": 0,
+        "wait": 0.0012, "cpu": 0.031,
+        "cpuinfo": {"model": cpu["model"], "cores": cpu["cores"], "cpus": cpu["threads"], "sockets": cpu["sockets"],
+        "hvm": "1",
                     "mhz": cpu.get("mhz", "2600.000"), "user_hz": 100, "flags": "vmx lm pdpe1gb"},
         "memory": {"total": total, "used": used, "free": max(total - used, 0), "available": max(total - used, 0)},
         "swap": {"total": 8589930496, "used": 0, "free": 8589930496}, "ksm": {"shared": 0},
@@ -43,7 +47,8 @@ def node_status(node: PveNode) -> dict[str, Any]:
 def node_row(node: PveNode) -> dict[str, Any]:
     """Element of GET /nodes."""
     return {
-        "node": node.host.name, "status": "online", "type": "node", "id": f"node/{node.host.name}", "level": "", "maxcpu": node.host.inputs["cpu"]["threads"],
+        "node": node.host.name, "status": "online", "type": "node", "id": f"node/{node.host.name}", "level": "",
+        "maxcpu": node.host.inputs["cpu"]["threads"],
         "ssl_fingerprint": ":".join(f"{b:02X}" for b in hashlib.sha256(node.host.name.encode()).digest()),
     }  # fmt: skip
 
@@ -113,7 +118,8 @@ def vm_row(node: PveNode, vmid: int) -> dict[str, Any]:
     row: dict[str, Any] = {
         "vmid": vmid, "name": config.get("name", f"VM {vmid}"), "status": "running" if qemu else "stopped",
         "cpus": int(config.get("cores", 1)) * int(config.get("sockets", 1)), "maxmem": memory, "maxdisk": 483183820800,
-        "uptime": int(time.time() - qemu.started_at) if qemu else 0, "mem": memory * 9 // 10 if qemu else 0, "cpu": 0.02 if qemu else 0,
+        "uptime": int(time.time() - qemu.started_at) if qemu else 0, "mem": memory * 9 // 10 if qemu else 0,
+        "cpu": 0.02 if qemu else 0,
         "disk": 0, "diskread": 0, "diskwrite": 0, "netin": 0, "netout": 0,
     }  # fmt: skip
     if config.get("tags"):

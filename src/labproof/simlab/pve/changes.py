@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from labproof.simlab.pve.server import Answer, Request
 
 _RIGHT = {
-    "machine": "VM.Config.HWType", "vga": "VM.Config.HWType", "hotplug": "VM.Config.HWType", "bios": "VM.Config.Options",
-    "agent": "VM.Config.Options", "onboot": "VM.Config.Options", "ostype": "VM.Config.Options", "name": "VM.Config.Options",
+    "machine": "VM.Config.HWType", "vga": "VM.Config.HWType", "hotplug": "VM.Config.HWType",
+    "bios": "VM.Config.Options",
+    "agent": "VM.Config.Options", "onboot": "VM.Config.Options", "ostype": "VM.Config.Options",
+    "name": "VM.Config.Options",
     "tags": "VM.Config.Options", "boot": "VM.Config.Options", "startup": "VM.Config.Options", "cpu": "VM.Config.CPU",
     "numa": "VM.Config.CPU", "cores": "VM.Config.CPU", "sockets": "VM.Config.CPU", "memory": "VM.Config.Memory",
     "balloon": "VM.Config.Memory", "efidisk0": "VM.Config.Disk",
@@ -88,7 +90,10 @@ def _check_hostpci(refuse: type[Answer], key: str, value: str) -> None:
              "sub-vendor-id", "sub-device-id", "driver"}  # fmt: skip
     for word in properties(value):
         if word not in known:
-            reason = f"invalid format - format error\n{word}: property is not defined in schema and the schema does not allow additional properties\n"
+            reason = (
+                f"invalid format - format error\n{word}: property is not defined in schema and the schema does not "
+                "allow additional properties\n"
+            )
             raise refuse(400, "Parameter verification failed.", {key: reason})
 
 

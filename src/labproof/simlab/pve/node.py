@@ -53,7 +53,7 @@ class PveNode:
 
     def pending(self, vmid: int) -> dict[str, Any]:
         """The [PENDING] section: key -> value, or False for a deletion."""
-        return {k: v for k, v in (self.vms[str(vmid)].get("pending") or {}).items()}
+        return dict(self.vms[str(vmid)].get("pending") or {})
 
     def effective_config(self, vmid: int) -> dict[str, Any]:
         """Configuration with pending changes applied: what the next start uses."""
@@ -193,7 +193,8 @@ class PveNode:
             identity = str(device["id"])
             if entry.get("vendor-id") or entry.get("device-id"):
                 vendor, number = identity.split(":")
-                identity = f"{entry.get('vendor-id', vendor).removeprefix('0x')}:{entry.get('device-id', number).removeprefix('0x')}"
+                shown = (entry.get("vendor-id", vendor), entry.get("device-id", number))
+                identity = ":".join(half.removeprefix("0x") for half in shown)
             functions.append(
                 GuestPci(
                     address=where,

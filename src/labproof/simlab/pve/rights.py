@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 ALL = frozenset({
-    "Sys.Audit", "Sys.Modify", "Sys.PowerMgmt", "Sys.Console", "VM.Audit", "VM.PowerMgmt", "VM.Migrate", "VM.Backup", "VM.Monitor",
+    "Sys.Audit", "Sys.Modify", "Sys.PowerMgmt", "Sys.Console", "VM.Audit", "VM.PowerMgmt", "VM.Migrate",
+    "VM.Backup", "VM.Monitor",
     "VM.Config.HWType", "VM.Config.Options", "VM.Config.CPU", "VM.Config.Memory", "VM.Config.Disk", "VM.Config.Network",
-    "VM.Config.Cloudinit", "VM.Config.CDROM", "Mapping.Audit", "Mapping.Use", "Mapping.Modify", "Datastore.Audit", "Datastore.AllocateSpace",
+    "VM.Config.Cloudinit", "VM.Config.CDROM", "Mapping.Audit", "Mapping.Use", "Mapping.Modify", "Datastore.Audit",
+    "Datastore.AllocateSpace",
     "Permissions.Modify", "User.Modify",
 })  # fmt: skip
 BUILT_IN: Mapping[str, frozenset[str]] = {

@@ -118,7 +118,8 @@ class Api:
             if values.get("node", node.host.name) != node.host.name:
                 raise Answer(
                     500,
-                    f"hostname lookup '{values['node']}' failed - failed to get address info for: {values['node']}: Name or service not known",
+                    f"hostname lookup '{values['node']}' failed - failed to get address info for: "
+                    f"{values['node']}: Name or service not known",
                 )
             result = handler(Request(node, who, values, parameters))
         except Answer as answer:
@@ -180,7 +181,8 @@ async def _body(request: web.Request) -> dict[str, str]:
 def _envelope(data: Any, extra: dict[str, Any] | None = None) -> web.Response:
     body = {"data": data, **(extra or {})}
     return web.Response(body=json.dumps(body).encode(), content_type="application/json", charset="utf-8",
-                        headers={"Cache-Control": "max-age=0", "Pragma": "no-cache", "Server": "pve-api-daemon/3.0"})  # fmt: skip
+                        headers={"Cache-Control": "max-age=0", "Pragma": "no-cache",
+                        "Server": "pve-api-daemon/3.0"})  # fmt: skip
 
 
 def _refusal(answer: Answer) -> web.Response:
@@ -295,7 +297,8 @@ def _one_mapping(r: Request) -> Any:
 def _permissions(r: Request) -> Any:
     pve = r.node.host.inputs["pve"]
     paths = {"/", "/access", "/nodes", "/vms", "/storage", "/mapping", "/mapping/pci", *(pve.get("acl") or {}),
-             *(f"/vms/{v}" for v in r.node.vms), f"/nodes/{r.node.host.name}", *(f"/mapping/pci/{m}" for m in r.node.mappings)}  # fmt: skip
+             *(f"/vms/{v}" for v in r.node.vms), f"/nodes/{r.node.host.name}",
+             *(f"/mapping/pci/{m}" for m in r.node.mappings)}  # fmt: skip
     wanted = [r.parameters["path"]] if "path" in r.parameters else sorted(paths)
     found = {path: dict.fromkeys(sorted(privileges(pve, r.who, path)), 1) for path in wanted}
     return {path: held for path, held in found.items() if held or "path" in r.parameters}

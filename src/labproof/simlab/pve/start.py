@@ -166,10 +166,11 @@ def _command_line(
             "-drive",
             "if=pflash,unit=0,format=raw,readonly=on,file=/usr/share/pve-edk2-firmware//OVMF_CODE_4M.secboot.fd",
         ]
+    cpu = properties(str(config.get("cpu", "kvm64")), "cputype").get("cputype", "kvm64")
     cores, sockets = int(config.get("cores", 1)), int(config.get("sockets", 1))
     argv += [
         "-smp", f"{cores * sockets},sockets={sockets},cores={cores},maxcpus={cores * sockets}",
-        "-cpu", f"{properties(str(config.get('cpu', 'kvm64')), 'cputype').get('cputype', 'kvm64')},+kvm_pv_eoi,+kvm_pv_unhalt",
+        "-cpu", f"{cpu},+kvm_pv_eoi,+kvm_pv_unhalt",
         "-m", str(memory),
     ]  # fmt: skip
     for entry in entries:
@@ -232,7 +233,8 @@ def _run_qemu(
             )
             raise fails(
                 address,
-                f"failed to setup container for group {group}: failed to set iommu for container: Operation not permitted",
+                f"failed to setup container for group {group}: "
+                "failed to set iommu for container: Operation not permitted",
             )
         bar = framebuffer_overlap(host, address)
         if bar is not None:

@@ -29,7 +29,8 @@ class Task:
     @property
     def upid(self) -> str:
         """`UPID:node:pid:pstart:starttime:type:id:user:`, numbers in hexadecimal."""
-        return f"UPID:{self.node}:{self.pid:08X}:{self.pstart:08X}:{int(self.starttime):08X}:{self.type}:{self.id}:{self.user}:"
+        numbers = f"{self.pid:08X}:{self.pstart:08X}:{int(self.starttime):08X}"
+        return f"UPID:{self.node}:{numbers}:{self.type}:{self.id}:{self.user}:"
 
     def warn(self, text: str) -> None:
         """Log a warning; the task ends with `WARNINGS: n`."""

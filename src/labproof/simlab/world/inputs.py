@@ -7,6 +7,7 @@ Variations and faults are JSON merge patches (RFC 7386) on that tree.
 from __future__ import annotations
 
 import copy
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -132,6 +133,8 @@ def load_inputs(lab: str | Path, variation: str | None = None, faults: Sequence[
     catalogue = load_faults() if faults else {}
     for fault in faults:
         if fault not in catalogue:
-            raise KeyError(f"unknown fault {fault!r}; `labproof faults` lists them")
+            near = difflib.get_close_matches(fault, catalogue, 1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise KeyError(f"unknown fault {fault!r}; {hint}`labproof faults` lists them")
         inputs = merge_patch(inputs, catalogue[fault].set)
     return copy.deepcopy(inputs)

@@ -142,6 +142,7 @@ class PodWorld:
         image_inputs: what a cluster's inputs say about its images (`clusters.<name>.images`), for the programs' model.
         volumes: mount points of writable volumes.
         gids: groups of the process.
+        loader_broken: an injected library makes every program die while it is loaded (SIGSEGV).
     """
 
     owner: str
@@ -161,3 +162,4 @@ class PodWorld:
     image_inputs: Inputs = field(default_factory=dict)
     volumes: tuple[str, ...] = ("/tmp",)  # noqa: S108 - a path in the simulated container
     gids: frozenset[int] = frozenset()
+    loader_broken: bool = False
