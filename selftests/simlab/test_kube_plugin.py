@@ -123,7 +123,7 @@ def test_a_waiting_plugin_runs_and_offers_nothing():
 
 def test_an_edited_config_is_read_at_the_next_start_only():
     cluster = moody("plugin-config-edited")
-    assert numbers(cluster) == ("3", "3")
+    assert numbers(cluster) == ("5", "5")
     assert "replicas: 4" in cluster.store.get("configmaps", f"{SPACE}-configs", SPACE)["data"]["default"]
     pod = cluster.kubelets[NODE].pod(run_of(cluster, MAIN)[0])
     cluster.clock._anchor = None  # go on in virtual time

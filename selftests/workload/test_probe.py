@@ -11,6 +11,7 @@ import yaml
 from labproof import places
 from labproof.checks.judgement import Pass
 from labproof.checks.registry import clauses
+from labproof.clients.errors import Kind, TransportFailure
 from labproof.facts.reading import State
 from labproof.facts.store import FactsStore
 from labproof.facts.workload import WorkloadFacts
@@ -175,7 +176,9 @@ def test_sweep_takes_the_dead_and_leaves_the_living(api):
 
 def test_second_run_waits_for_the_gpu_and_then_says_who_has_it(api, tmp_path, monkeypatch):
     declared = lab()
-    declared = declared.model_copy(update={"timings": declared.timings.model_copy(update={"transcode_s": 0.3})})
+    declared = declared.model_copy(
+        update={"timings": declared.timings.model_copy(update={"transcode_s": 0.2, "pod_start_s": 0.1})}
+    )
     chain = chains_of(declared)[0]
     with OwnPods(declared, chain.cluster, NODE) as first:
         elsewhere = tmp_path / "elsewhere"  # another machine: no lock file in common
@@ -207,7 +210,9 @@ def test_failure_in_the_middle_leaves_nothing(api):
 
 def test_two_workers_of_one_machine_exclude_each_other(api):
     declared = lab()
-    declared = declared.model_copy(update={"timings": declared.timings.model_copy(update={"transcode_s": 0.2})})
+    declared = declared.model_copy(
+        update={"timings": declared.timings.model_copy(update={"transcode_s": 0.1, "pod_start_s": 0.1})}
+    )
     chain = chains_of(declared)[0]
     with OwnPods(declared, chain.cluster, NODE), pytest.raises(Busy), OwnPods(declared, chain.cluster, NODE):
         pass
@@ -231,3 +236,46 @@ def test_runtime_class_is_left_out_where_there_is_none(api):
     assert facts.runtime_class_only.state is State.NOT_ASKED
     seen = SimpleNamespace(names=ours(api))
     assert seen.names == []
+
+
+def test_pod_whose_deletion_is_refused_is_tried_again_and_named(api, monkeypatch):
+    declared = lab()
+    declared = declared.model_copy(update={"timings": declared.timings.model_copy(update={"pod_start_s": 0.2})})
+    chain = chains_of(declared)[0]
+    real, calls = api.delete, []
+
+    def delete(path, **query):
+        calls.append(path)
+        if "/pods/" in path:
+            raise TransportFailure(Kind.FORBIDDEN, "test", "no", status=403, answer="no")
+        return real(path, **query)
+
+    monkeypatch.setattr(api, "delete", delete)
+    with OwnPods(declared, chain.cluster, NODE) as pods:
+        seen = pods.make("probe", "probe", "image", 1)
+        pods.remove(seen.name)
+    assert pods.left_behind == [f"labproof/{seen.name}"]
+    assert sum(path.endswith(seen.name) for path in calls) == 2
+    assert api.leases == {}
+
+
+def test_owners_pod_is_looked_at_by_exec(api):
+    facts = probe(lab(probe={"via": "exec", "pod": "media/jellyfin"})).value
+    assert facts.probe.value.name == "jellyfin-0"
+    assert facts.via == "exec"
+    assert not any("-probe-" in name for name in facts.created)
+    for clause in ("POD-RUN-001", "POD-SMI-001", "POD-IDENT-001", "POD-OPEN-001", "POD-UVM-001", "POD-CAPS-001"):
+        assert isinstance(judge(clause, facts), Pass), judge(clause, facts)
+
+
+def test_owners_pod_that_is_not_there(api):
+    facts = probe(lab(probe={"via": "exec", "pod": "media/plex"})).value
+    assert facts.probe.kind == "not_found"
+    assert "media/plex" in facts.probe.why
+
+
+def test_renamed_resource_is_what_pods_ask_for(api):
+    declared = lab(sharing={"strategy": "time-slicing", "replicas": 4, "rename": True})
+    facts = probe(declared).value
+    assert facts.slots.resource == "nvidia.com/gpu.shared"
+    assert facts.slots.allocatable is None

@@ -101,7 +101,8 @@ class Box:
         injected = runtime.legacy(state, whole)
         self.error = injected.error
         world = PodWorld(
-            owner="labproof/probe", image=image, env=whole, node=state, uid=int((images.get(image) or {}).get("uid", 0)),
+            owner="labproof/probe", image=image, env=whole, node=state,
+            uid=int((images.get(image) or {}).get("uid", 0)),
             devices=injected.devices, allowed=frozenset(injected.devices), libraries=frozenset(injected.libraries),
             programs=frozenset(injected.programs), gpus=injected.gpus, image_inputs=images,
         )  # fmt: skip

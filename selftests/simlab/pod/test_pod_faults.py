@@ -132,6 +132,8 @@ SYMPTOMS = {
     "compute-mode-exclusive": (two_at_once, None, "CUDA_ERROR_DEVICE_UNAVAILABLE"),
     "library-cache-broken": (smi, None, "status 139"),
     "card-tells-other-device": (smi, None, "<pci_device_id>1EB910DE<"),
+    "session-limit-exhausted": (h264, None, r"OpenEncodeSessionEx failed: out of memory \(10\)"),
+    "ffmpeg-without-nvdec": (decode, None, "Unrecognized hwaccel: cuda"),
     "ffmpeg-without-cuda-filters": (scaled, None, "No such filter: 'scale_cuda'"),
     "cgroup-rules-lost": (smi, None, "status 255\nFailed to initialize NVML: Unknown Error"),
     "uvm-refused-by-cgroup": (opened, None, "'/dev/nvidia-uvm': Operation not permitted"),
@@ -165,7 +167,13 @@ SYMPTOMS = {
     "neighbour-fills-memory": (two_at_once, None, "memory full"),
 }
 #: Faults that show in the cluster (an object, a container that never starts), not in a program.
-ELSEWHERE = {"workload-without-slot", "image-requires-newer-cuda", "product-label-typed-over"}
+ELSEWHERE = {
+    "workload-without-slot",
+    "image-requires-newer-cuda",
+    "product-label-typed-over",
+    "default-runtime-nvidia",
+    "all-free-devices-booked",
+}
 
 
 def test_every_fault_has_a_symptom_here():

@@ -51,9 +51,9 @@ class Clause:
         reads: layers whose facts the check reads; the clause's own layer is the highest.
         wants: names of lab features that must be declared (`Lab.features(target)`), else the clause is deselected.
         needs_right: a declared right (`Lab.rights`) without which the clause is deselected.
-        after: clauses of the same layer without which this one means nothing: it is `blocked` when one of them fails
-            (no IOMMU groups without an IOMMU), so that one cause gives one failure. Between layers only blocking
-            clauses gate; within a layer this list does, whatever the severity.
+        after: clauses of the layers it reads without which this one means nothing: it is `blocked` when one of them
+            fails (no IOMMU groups without an IOMMU), so that one cause gives one failure. Blocking clauses of lower
+            layers always gate; this list gates whatever its clauses' severity.
         check: pure function of a Subject.
     """
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from labproof.catalogue.ffmpeg_errors import classify
 from labproof.catalogue.floors import floor
-from labproof.checks.judgement import Evidence, Measurement, Problem, Unchecked
+from labproof.checks.judgement import Evidence, Measurement, Pass, Problem, Unchecked
 from labproof.checks.subject import Subject
 from labproof.checks.workload_view import outcome_evidence, running, values_of
 from labproof.facts.reading import need
@@ -69,14 +69,16 @@ def started(subject: Subject) -> TranscodeFacts | Unchecked:
     return facts
 
 
-def run_of(facts: TranscodeFacts, name: str) -> Run | Unchecked:
-    """A run by name; Unchecked with what stopped its input when it was not made."""
+def run_of(facts: TranscodeFacts, name: str) -> Run | Pass | Unchecked:
+    """A run by name; where it was not made, what to say instead."""
     found = facts.of(name)
     if found is not None:
         return found
     reference = facts.of("software")
     if reference is not None and not reference.ran.ok:
         return Unchecked(f"no test clip: the software encode failed: {reference.ran.said()}")
+    if facts.via == "exec":
+        return Pass((Evidence("lab.yaml probe.via: exec", f"{name} is left out in a pod that is not ours"),))
     return Unchecked(f"no run {name} was made")
 
 

@@ -63,7 +63,7 @@ def pod_got_the_declared_card(subject: Subject) -> Judgement:
     reads=("talos", "workload"),
     causes=("W77",),
     wants=("nvidia", "talos"),
-    after=("POD-SMI-001",),
+    after=("POD-SMI-001", "TALOS-API-001"),
 )
 def card_is_at_the_guest_address(subject: Subject) -> Judgement:
     """The bus id nvidia-smi tells is the guest address of the declared card: both speak of the guest's PCI."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from labproof.checks.judgement import Evidence, Problem, Unchecked
 from labproof.checks.subject import Subject
+from labproof.facts.plugin_config import pod_resource
 from labproof.facts.pod_outcome import Outcome, PodOutcome
 from labproof.facts.workload import PodSeen, Slots
 
@@ -46,7 +47,7 @@ def values_of(subject: Subject, pod: PodSeen | None = None) -> tuple[tuple[str, 
         "node": chain.node.name if chain.node else "",
         "device": chain.gpu.device,
         "address": chain.gpu.address or "",
-        "resource": chain.cluster.plugin.resource_name if chain.cluster else "",
+        "resource": pod_resource(chain.cluster) if chain.cluster else "",
         "namespace": pod.namespace if pod else (chain.cluster.probe.namespace if chain.cluster else ""),
         "pod": pod.name if pod else "",
     }

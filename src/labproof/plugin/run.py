@@ -186,12 +186,30 @@ def prepare(config: pytest.Config) -> Run:
         if choice.kind == "facts":
             lab = meta.read(choice.path).lab
         else:
-            lab = _loaded(load_lab, choice.path, {}, read_secrets=False)
+            patch = _variation(config, choice)
+            lab = _loaded(load_lab, choice.path, patch, read_secrets=False)
         config.stash[RUN] = Run(config, choice, lab)
         config.pluginmanager.register(_Gatherer(config.stash[RUN]), "labproof-gatherer")
         if worker is not None and "labproof" in worker:
             config.stash[RUN].join(worker["labproof"])
     return config.stash[RUN]
+
+
+def _variation(config: pytest.Config, choice: Choice) -> dict[str, Any]:
+    """What a variation changes in lab.yaml: needed to collect, before anything is started."""
+    name = config.getoption("variation")
+    if not name:
+        return {}
+    from labproof.inventory.yaml_marks import read
+
+    folder = choice.path.parent / "variations"
+    file = folder / f"{name}.yaml"
+    if not file.is_file():
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml"))) or "none"
+        raise pytest.UsageError(f"--variation: {choice.path.parent.name} has no variation {name!r}; known: {known}")
+    content, _ = read(file.read_text("utf-8"), str(file))
+    patch = content.get("lab", {}) if isinstance(content, dict) else {}
+    return dict(patch or {})
 
 
 def _loaded(load: Any, *args: Any, **options: Any) -> Lab:

@@ -89,6 +89,7 @@ class OwnPods:
     ) -> None:
         try:
             self.remove(*tuple(self._uids))
+            self.left_behind = [f"{self.namespace}/{name}" for name in self._uids]
         finally:
             self._leases.release()
             self.session.close()
@@ -96,7 +97,7 @@ class OwnPods:
                 self._lock.release()
 
     def _enter(self) -> None:
-        wait_s = self.lab.timings.transcode_s
+        wait_s = self.lab.timings.pod_start_s + self.lab.timings.transcode_s  # another run's pods, then its transcodes
         try:
             self._lock.acquire(timeout=wait_s)
         except Timeout:
@@ -157,26 +158,32 @@ class OwnPods:
         return int((answer.get("spec") or {}).get("priority") or 0)
 
     def remove(self, *names: str) -> None:
-        """Delete pods of ours and wait until they are gone; what stays is noted in `left_behind`."""
-        gone = [name for name in names if name in self._uids]
-        for name in gone:
-            try:
-                self.session.delete(f"{self._base}/pods/{name}", grace_s=1, uid=self._uids[name])
-            except TransportFailure as failure:
-                if failure.status not in (404, 409):
-                    self.left_behind.append(f"{self.namespace}/{name}: {failure.text}")
-                    del self._uids[name]
-        for name in gone:
-            if name not in self._uids:
-                continue
-            uid = self._uids.pop(name)
+        """Delete pods of ours and wait until they are gone: at most a minute for all of them.
+
+        What could not be deleted is tried again when the run ends, and then noted in `left_behind`.
+        """
+        asked = [name for name in names if name in self._uids and self._delete(name)]
+        deadline = time.monotonic() + min(_GONE_S, self.lab.timings.pod_start_s)
+        for name in asked:
+            uid = self._uids[name]
             try:
                 wait_until(
                     lambda name=name: self._uid_now(name), lambda now, uid=uid: now != uid,  # type: ignore[misc]
-                    limit_s=_GONE_S, every_s=min(0.5, self.lab.timings.poll_s), what=f"the end of pod {name}",
+                    limit_s=max(0.0, deadline - time.monotonic()), every_s=min(0.5, self.lab.timings.poll_s),
+                    what=f"the end of pod {name}",
                 )  # fmt: skip
-            except (WaitFailed, TransportFailure) as failure:
-                self.left_behind.append(f"{self.namespace}/{name}: {failure}")
+            except (WaitFailed, TransportFailure):
+                continue  # looked at once more when the run ends
+            del self._uids[name]
+
+    def _delete(self, name: str) -> bool:
+        """Ask for a pod's end; whether the API took it (or it is gone already). The uid keeps namesakes safe."""
+        path, uid = f"{self._base}/pods/{name}", self._uids[name]
+        try:
+            ask_again(lambda: self.session.delete(path, grace_s=1, uid=uid), pause_s=self.session.target.retry_pause_s)
+        except TransportFailure as failure:
+            return failure.status in (404, 409)
+        return True
 
     def _uid_now(self, name: str) -> str:
         try:
@@ -233,6 +240,8 @@ class OwnPods:
         timings = self.lab.timings
         wanted = until or (lambda outcome: outcome.outcome is Outcome.RUNNING)
         started = time.monotonic()
+        # pods made together wait together: one limit for all of them, counted from their creation
+        limit_s = max(2 * timings.pod_pending_s, self._made_at[seen.name] + timings.pod_start_s - started)
         stuck_since: float | None = None
 
         def over(outcome: PodOutcome) -> bool:
@@ -250,7 +259,7 @@ class OwnPods:
 
         try:
             last = wait_until(
-                lambda: self.look(seen.name), over, limit_s=timings.pod_start_s, every_s=min(0.5, timings.poll_s),
+                lambda: self.look(seen.name), over, limit_s=limit_s, every_s=min(0.5, timings.poll_s),
                 what=f"pod {seen.name}", through=(Kind.RESET, Kind.UNAVAILABLE, Kind.RATE_LIMITED),
             )  # fmt: skip
         except WaitFailed as waited:

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from labproof.facts.plugin_config import pod_resource
 from labproof.inventory.models import Cluster
 from labproof.places import folder
 
@@ -81,7 +82,7 @@ def pod(manifest: str, role: str, filling: Filling, slots: int = 0) -> dict[str,
     if manifest == "probe":
         limits |= {"cpu": probe.cpu, "memory": probe.memory}
     if slots:
-        limits[cluster.plugin.resource_name] = str(slots)
+        limits[pod_resource(cluster)] = str(slots)
     container["resources"]["limits"] = limits
     if probe.uid:
         container["securityContext"] |= {"runAsUser": probe.uid, "runAsGroup": probe.uid, "runAsNonRoot": True}

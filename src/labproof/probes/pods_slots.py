@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from labproof.clients.kubernetes import KubeSession
+from labproof.facts.plugin_config import pod_resource
 from labproof.facts.workload import ImageChoice, SlotHolder, Slots
 from labproof.inventory.models import Cluster
 from labproof.probes.pods_manifest import MANAGED_BY, OWNER
@@ -22,7 +23,7 @@ def read_slots(session: KubeSession, cluster: Cluster, node: str) -> tuple[Slots
     Raises:
         TransportFailure: the node or its pods cannot be read.
     """
-    resource = cluster.plugin.resource_name
+    resource = pod_resource(cluster)
     found = session.get_json(f"/api/v1/nodes/{quote(node)}")
     pods = session.list_json("/api/v1/pods", fieldSelector=f"spec.nodeName={node}")["items"]
     status = found.get("status") or {}

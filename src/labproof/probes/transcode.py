@@ -125,7 +125,7 @@ def _preflight(facts: TranscodeFacts, worker: Worker, commands: Commands, pods: 
 
 
 def _single_runs(worker: Worker, commands: Commands, lab: Lab, chain: Chain) -> tuple[Run, ...]:
-    """One run after the other: their counters must not mix."""
+    """One run after the other: their counters must not mix. In a pod that is not ours only what proves the engines."""
     row = capability(chain.gpu.device)
     declared = chain.cluster.transcode.encode if chain.cluster is not None else ()
     encodes = declared or (row.encode if row is not None else ("h264", "hevc"))
@@ -135,15 +135,17 @@ def _single_runs(worker: Worker, commands: Commands, lab: Lab, chain: Chain) -> 
     made = [software]
     if "h264" in encodes:
         made.append(maker.make("h264", "h264", "encode", commands.encode_h264(), frames))
-    if "hevc" in encodes:
+    ours = chain.cluster is None or chain.cluster.probe.via == "pod"
+    if "hevc" in encodes and ours:
         made.append(maker.make("hevc", "hevc", "encode", commands.encode_hevc(), frames))
     if software.ran.ok:
         decode = commands.decode()
         made.append(maker.make("decode", "h264", "decode", decode, frames * DECODE_LOOPS, judged=False))
         if "h264" in encodes:
             made.append(maker.make("transcode", "h264", "transcode", commands.transcode(), frames, judged=False))
+        if "h264" in encodes and ours:
             made.append(maker.make("app", "h264", "transcode", commands.app(), frames, sampled=False))
-    if row is not None and "av1" not in row.encode:
+    if ours and row is not None and "av1" not in row.encode:
         made.append(maker.make("av1", "av1", "encode", commands.encode_av1(), 30, sampled=False, judged=False))
     return tuple(made)
 

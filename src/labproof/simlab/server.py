@@ -12,9 +12,9 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from labproof.simlab.credentials import TIMINGS, CredentialFolder, write_overlay
 from labproof.simlab.host.jail import place_for_roots
@@ -23,6 +23,9 @@ from labproof.simlab.world import lab_folder, load_inputs, merge_patch, variatio
 from labproof.simlab.world.inputs import read_yaml
 from labproof.simlab.world.lab import World
 from labproof.simlab.world.pki import Pki
+
+if TYPE_CHECKING:
+    from labproof.simlab.transport import Lines
 
 _PREFIX = "labproof-sim-"
 _Result = TypeVar("_Result")
@@ -44,9 +47,14 @@ class SimLab:
     """
 
     def __init__(
-        self, lab: str | Path = "t4-jellyfin", faults: Sequence[str] = (), variation: str | None = None
+        self,
+        lab: str | Path = "t4-jellyfin",
+        faults: Sequence[str] = (),
+        variation: str | None = None,
+        lines: Lines | None = None,
     ) -> None:
-        """Nothing runs until `start`."""
+        """Nothing runs until `start`. With `lines` every server is reached through one that can be disturbed."""
+        self._lines = lines
         self._lab, self._faults, self._variation = lab, tuple(faults), variation
         self._pki = Pki()
         self._pve: dict[str, Credentials] = {}
@@ -145,6 +153,8 @@ class SimLab:
         for server in self._servers.values():
             await _settle(server, "close")
         self._servers.clear()
+        if self._lines is not None:
+            await self._lines.close()
         for cluster in self._world.clusters.values() if self._world else ():
             await _settle(cluster, "close")
         pending = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
@@ -174,13 +184,21 @@ class SimLab:
         if (kind, name) in self._servers or importlib.util.find_spec(module) is None:
             return
         serve: Callable[..., Any] = importlib.import_module(module).serve
-        self._servers[kind, name] = await serve(lambda: self._world, name, self._pki, **options)
+        if self._lines is None:
+            self._servers[kind, name] = await serve(lambda: self._world, name, self._pki, **options)
+            return
+        line = self._lines.line(kind, name, self._pki)
+        if kind != "ssh":
+            options["line"] = line
+        self._servers[kind, name] = server = await serve(lambda: self._world, name, self._pki, **options)
+        await line.start(server.port)
 
     def _make_overlay(self, world: World) -> dict[str, Any]:
         if self._folder is None:
             raise RuntimeError("the simulated lab is not started")
         files = CredentialFolder(self._folder, self._pki, self._pve)
-        ports = {key: int(server.port) for key, server in self._servers.items()}
+        ways = self._servers if self._lines is None else {key: self._lines[key] for key in self._servers}
+        ports = {key: int(way.port) for key, way in ways.items()}
         lab_file = lab_folder(self._lab) / "lab.yaml"
         declared = dict(variations(self._lab)[self._variation].lab) if self._variation else {}
         base = read_yaml(lab_file) if lab_file.is_file() else {}
@@ -197,7 +215,16 @@ class SimLab:
         for name in world.clusters:
             if ("kube", name) in ports:
                 patch["clusters"][name] = files.kubernetes(name, ports["kube", name], KUBERNETES_USER)
-        return {"lab": str(lab_file), "patch": merge_patch(declared, patch)}
+        return {"lab": str(lab_file), "patch": _laid_over(declared, patch)}
+
+
+def _laid_over(declared: Any, patch: Any) -> Any:
+    """A variation's declarations with endpoints laid over; a list of named things takes them by name."""
+    if isinstance(declared, list) and isinstance(patch, Mapping):
+        return [_laid_over(item, patch.get(item["name"], {})) for item in declared]
+    if isinstance(declared, Mapping) and isinstance(patch, Mapping):
+        return {**declared, **{key: _laid_over(declared.get(key), below) for key, below in patch.items()}}
+    return patch
 
 
 async def _settle(thing: Any, method: str) -> None:

@@ -58,6 +58,7 @@ class Host:
     start_failures: dict[int, str] = field(default_factory=dict)
     modprobe_at_boot: modprobe.ModprobeConfig = field(default_factory=modprobe.ModprobeConfig)
     revision: int = 0  # rises with every change that a probe could see
+    devices: dict[str, dict[str, Any]] = field(default_factory=dict)  # PCI devices on the bus by address
     drivers: Drivers = field(init=False)
 
     # ------------------------------------------------------------- what the inputs say
@@ -81,12 +82,6 @@ class Host:
     def amd(self) -> bool:
         """Whether the CPU is AMD's."""
         return str(self.inputs["cpu"].get("vendor", "intel")) == "amd"
-
-    @property
-    def devices(self) -> dict[str, dict[str, Any]]:
-        """PCI devices on the bus by address."""
-        found: dict[str, dict[str, Any]] = self.inputs["pci"]
-        return found
 
     @property
     def files(self) -> dict[str, str]:
@@ -158,6 +153,7 @@ def boot(name: str, inputs: dict[str, Any], cards: Mapping[str, Card], now: floa
     booted_at = present - float(inputs.get("uptime_s", 604800))
     host = Host(name, inputs, cards, booted_at, str(uuid.uuid5(uuid.NAMESPACE_OID, f"{name} {booted_at}")))
     inputs["files"] = {path: entry for path, entry in (inputs.get("files") or {}).items() if entry}
+    host.devices = _on_the_bus(inputs["pci"])
     override = inputs["boot"].get("cmdline_at_boot")
     host.cmdline = str(override) if override else host.configured_cmdline
     host.up = "root=" in host.cmdline
@@ -166,6 +162,20 @@ def boot(name: str, inputs: dict[str, Any], cards: Mapping[str, Card], now: floa
     _load_drivers(host)
     host.journal.sort(key=lambda line: line.at)
     return host
+
+
+def _on_the_bus(inventory: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """All devices, of virtual functions (`physfn`) as many as their parent's `sriov_numvfs` says."""
+    found: dict[str, dict[str, Any]] = {}
+    made: dict[str, int] = {}
+    for address, device in sorted(inventory.items()):
+        parent = device.get("physfn")
+        if parent is not None:
+            made[parent] = made.get(parent, 0) + 1
+            if made[parent] > int(inventory.get(parent, {}).get("sriov_numvfs", 0)):
+                continue
+        found[address] = device
+    return found
 
 
 def _start_iommu(host: Host) -> None:

@@ -166,6 +166,11 @@ def _device(host: Host, tree: Tree, address: str, device: Mapping[str, Any], fol
         tree.link(f"{folder}/iommu_group", relative(f"{folder}/iommu_group", group))
     if is_bridge(device):
         tree.folder(f"{folder}/pci_bus")
+    if parent := device.get("physfn"):
+        tree.link(f"{folder}/physfn", f"../{parent}")
+    children = sorted(a for a, d in host.devices.items() if d.get("physfn") == address)
+    for index, child in enumerate(children):
+        tree.link(f"{folder}/virtfn{index}", f"../{child}")
     if host.drivers.bound.get(address) not in (None, "vfio-pci"):
         _attached(tree, device, folder)
 
@@ -205,6 +210,8 @@ def _uevent(host: Host, address: str, device: Mapping[str, Any]) -> str:
 def _config_space(device: Mapping[str, Any], dead: bool) -> bytes:
     if dead:
         return b"\xff" * 256
+    if device.get("physfn"):
+        return b"\xff" * 4 + bytes(252)  # a virtual function's own id registers read ff (SR-IOV specification)
     vendor, number = (int(half, 16) for half in str(device["id"]).split(":"))
     pci_class = int(str(device["class"]), 16)
     revision = int(str(device.get("revision", "0x00")), 16)

@@ -31,6 +31,7 @@ from labproof.simlab.kube.http_base import (
 from labproof.simlab.kube.rbac import Request
 
 if TYPE_CHECKING:
+    from labproof.simlab.transport import Line
     from labproof.simlab.world.pki import Pki
 
 log = logging.getLogger(__name__)
@@ -197,11 +198,11 @@ def _discovery(cluster: SimCluster, request: web.Request, legacy: bool) -> web.R
 
 
 async def serve_cluster(
-    cluster_ref: Callable[[], SimCluster], context: ssl.SSLContext | None, port: int = 0
+    cluster_ref: Callable[[], SimCluster], context: ssl.SSLContext | None, port: int = 0, line: Line | None = None
 ) -> RunningServer:
     """Serve on 127.0.0.1; `context` None serves plain HTTP (tests)."""
     api = ApiServer(cluster_ref)
-    app = web.Application(client_max_size=_MAX_BODY)
+    app = web.Application(client_max_size=_MAX_BODY, middlewares=[line.http()] if line is not None else ())
     app.router.add_route("*", "/{tail:.*}", api.handle)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
     await runner.setup()
@@ -217,12 +218,14 @@ async def serve_cluster(
     return RunningServer(int(server.sockets[0].getsockname()[1]), close)
 
 
-async def serve(world_ref: Callable[[], Any], name: str, pki: Pki, port: int = 0) -> RunningServer:
+async def serve(
+    world_ref: Callable[[], Any], name: str, pki: Pki, port: int = 0, line: Line | None = None
+) -> RunningServer:
     """Serve the cluster `name` of the current world, with the PKI of the lab."""
     context = pki.server_context(
         "kube", name, "kubernetes", "kubernetes.default", client_certificates=ssl.CERT_OPTIONAL
     )
-    return await serve_cluster(lambda: world_ref().clusters[name], context, port)
+    return await serve_cluster(lambda: world_ref().clusters[name], context, port, line)
 
 
 def kubeconfig(pki: Pki, name: str, port: int, user: str = "labproof", groups: tuple[str, ...] = ()) -> str:

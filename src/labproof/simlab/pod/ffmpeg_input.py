@@ -88,6 +88,7 @@ def open_decoder_device(pod: PodWorld, log: Log, stream: Stream) -> None:
         raise NotSimulatedError(f"-hwaccel {wish}")
     if "cuda" not in log.build.hwaccels:
         log.err(f"Unrecognized hwaccel: {wish}.")
+        log.err(f"Supported hwaccels: {' '.join(log.build.hwaccels)} ")
         raise FfmpegError(errors.EINVAL)
     try:
         stream.device = open_cuda(pod, log, stream.source.options.get("hwaccel_device", ""))

@@ -24,7 +24,6 @@ class UnknownField(Exception):
     """A field this driver's nvidia-smi does not know."""
 
 
-Source = tuple[PodWorld, NodeGpu, Readings]
 Reader = Callable[[PodWorld, NodeGpu, Readings], str]
 
 

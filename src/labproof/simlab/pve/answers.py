@@ -75,6 +75,11 @@ def hardware_pci(node: PveNode, blacklist: str, verbose: bool) -> list[dict[str,
             if device.get("subsystem"):
                 sub_vendor, sub_device = str(device["subsystem"]).split(":")
                 row |= {"subsystem_vendor": f"0x{sub_vendor}", "subsystem_device": f"0x{sub_device}"}
+            if device.get("physfn"):
+                row["physfn"] = device["physfn"]
+            children = sorted(a for a, d in node.host.devices.items() if d.get("physfn") == address)
+            if children:
+                row["virtfns"] = {f"virtfn{n}": child for n, child in enumerate(children)}
         rows.append(row)
     return sorted(rows, key=lambda r: hashlib.sha1(r["id"].encode(), usedforsecurity=False).digest())
 

@@ -6,7 +6,7 @@ import json
 import ssl
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote
 
 from aiohttp import web
@@ -15,6 +15,9 @@ from labproof.simlab.pve import answers, changes
 from labproof.simlab.pve.hostpci import Refused
 from labproof.simlab.pve.node import PveNode
 from labproof.simlab.pve.rights import ALL, Credentials, Identity, identities, privileges
+
+if TYPE_CHECKING:
+    from labproof.simlab.transport import Line
 
 Handler = Callable[["Request"], Any]
 
@@ -71,11 +74,16 @@ class RunningServer:
 
 
 async def serve(
-    world_ref: Callable[[], Any], name: str, pki: Keys, port: int = 0, credentials: Credentials | None = None
+    world_ref: Callable[[], Any],
+    name: str,
+    pki: Keys,
+    port: int = 0,
+    credentials: Credentials | None = None,
+    line: Line | None = None,
 ) -> RunningServer:
     """Serve the PVE API of host `name`; secrets are made in `credentials` on first use."""
     api = Api(world_ref, name, credentials or Credentials())
-    application = web.Application(client_max_size=1 << 20)
+    application = web.Application(client_max_size=1 << 20, middlewares=[line.http()] if line is not None else ())
     application.router.add_route("*", "/{path:.*}", api.handle)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.5)
     await runner.setup()

@@ -1,7 +1,7 @@
 """The NVIDIA driver in a booting kernel: which modules load, which functions it takes, what it logs.
 
-Formats: facts/talos.md 4 and 6 (T10-T22), facts/transcode.md 4 (Xid numbers). The lines "No NVIDIA GPU found" and "None of
-the NVIDIA devices were initialized" are the driver's own, from general knowledge.
+Formats: facts/talos.md 4 and 6 (T10-T22), facts/transcode.md 4 (Xid numbers).
+The lines "No NVIDIA GPU found" and "None of the NVIDIA devices were initialized" are from general knowledge.
 """
 
 from __future__ import annotations

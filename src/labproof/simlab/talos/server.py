@@ -11,9 +11,10 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from grpclib.const import Cardinality, Handler, Status
+from grpclib.events import RecvRequest, listen
 from grpclib.exceptions import GRPCError
 from grpclib.server import Server, Stream
 
@@ -32,6 +33,9 @@ from labproof.simlab.talos.wire import (
     timestamp,
 )
 from labproof.simlab.world.states import NodeState
+
+if TYPE_CHECKING:
+    from labproof.simlab.transport import Line
 
 READER, OPERATOR, ADMIN = "os:reader", "os:operator", "os:admin"
 #: Methods that os:reader may call; the others of this server need os:admin.
@@ -71,7 +75,9 @@ class RunningServer:
         await self._server.wait_closed()
 
 
-async def serve(world_ref: Callable[[], WorldLike], name: str, pki: PkiLike, port: int = 0) -> RunningServer:
+async def serve(
+    world_ref: Callable[[], WorldLike], name: str, pki: PkiLike, port: int = 0, line: Line | None = None
+) -> RunningServer:
     """Serve the Talos API of node `name`.
 
     Args:
@@ -79,12 +85,15 @@ async def serve(world_ref: Callable[[], WorldLike], name: str, pki: PkiLike, por
         name: the node that is the endpoint; a control plane also forwards to the other nodes of its cluster.
         pki: makes the server certificate, with the CA of the node's cluster.
         port: 0 picks a free one.
+        line: is told of every request, and may refuse it.
     """
     node = world_ref().nodes[name]
     cluster = getattr(node, "cluster", "") or name
     tls = pki.server_context("talos", cluster, name, node.address, client_certificates=ssl.CERT_REQUIRED)
     tls.set_alpn_protocols(["h2"])
     server = Server([Apid(world_ref, name)], codec=RawCodec())
+    if line is not None:
+        listen(server, RecvRequest, line.grpc)
     await server.start("127.0.0.1", port, ssl=tls)
     listening = server._server  # grpclib has no public way to ask for the port
     sockets = listening.sockets if isinstance(listening, asyncio.Server) else ()

@@ -129,7 +129,7 @@ def load_inputs(lab: str | Path, variation: str | None = None, faults: Sequence[
         known = variations(lab)
         if variation not in known:
             raise KeyError(f"unknown variation {variation!r}; known: {', '.join(known) or 'none'}")
-        inputs = merge_patch(inputs, known[variation].set)
+        inputs = _varied(inputs, known[variation].set)
     catalogue = load_faults() if faults else {}
     for fault in faults:
         if fault not in catalogue:
@@ -138,3 +138,18 @@ def load_inputs(lab: str | Path, variation: str | None = None, faults: Sequence[
             raise KeyError(f"unknown fault {fault!r}; {hint}`labproof faults` lists them")
         inputs = merge_patch(inputs, catalogue[fault].set)
     return copy.deepcopy(inputs)
+
+
+def _varied(inputs: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Apply a variation; an entry with `like: <another>` is a patch on a copy of that one (a twin card, a second host)."""
+    copies: list[tuple[str, str, str]] = []
+    plain: dict[str, Any] = {}
+    for part, entries in patch.items():
+        alike = {n: str(e["like"]) for n, e in entries.items() if isinstance(e, Mapping) and "like" in e}
+        copies += [(part, name, model) for name, model in alike.items()]
+        plain[part] = {name: entry for name, entry in entries.items() if name not in alike}
+    varied: dict[str, Any] = merge_patch(inputs, plain)
+    for part, name, model in copies:
+        own = {key: value for key, value in patch[part][name].items() if key != "like"}
+        varied[part][name] = merge_patch(varied[part][model], own)
+    return varied

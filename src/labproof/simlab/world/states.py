@@ -44,7 +44,8 @@ class GuestPci:
     subsystem: str
     pci_class: str  # 0x030200
     card: Card | None = None  # None for audio/USB functions and other devices
-    defect: str = ""  # "" | "bar" (BAR not assigned) | "dead" (config reads ff) | "no-reset" (worked once, not after the second start)
+    # "" | "bar" (BAR not assigned) | "dead" (config reads ff) | "no-reset" (worked once, not after the second start)
+    defect: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class PodWorld:
         uid: user id the process runs as.
         devices: device nodes present in the container, path -> node.
         allowed: paths the device cgroup lets it open.
-        libraries: driver libraries injected: libcuda.so.1, libnvidia-ml.so.1, libnvidia-encode.so.1, libnvcuvid.so.1 ...
+        libraries: driver libraries injected: libcuda.so.1, libnvidia-ml.so.1, libnvidia-encode.so.1, libnvcuvid.so.1
         programs: programs injected: nvidia-smi ...
         gpus: GPUs visible to this container, in order.
         files: writable files of the container: path -> record (media files) or bytes.

@@ -1,0 +1,1 @@
+"""Bad transport, sudden death, company, secrets."""
