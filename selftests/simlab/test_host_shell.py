@@ -216,6 +216,23 @@ def test_script_on_standard_input(run: Run) -> None:
     assert run("sh -s a b", "echo $# $2; exit 3")[:2] == (3, "2 b\n")
 
 
+def test_a_command_without_input_does_not_wait_for_its_end(lab: SimLab) -> None:
+    """As on any host: the client may keep its standard input open."""
+    client = connected(lab)
+    into, out, _ = client.exec_command("hostname", timeout=10)
+    assert out.read() == b"pve5\n"
+    into.close()
+    client.close()
+
+
+def test_a_client_that_goes_away_leaves_the_host_free(lab: SimLab, run: Run) -> None:
+    """A command that hangs ends with its connection."""
+    client = connected(lab)
+    client.exec_command("sleep 300")
+    client.close()
+    assert run("hostname")[:2] == (0, "pve5\n")
+
+
 def test_provisioning_takes_effect_after_refresh_and_reboot(lab: SimLab, run: Run) -> None:
     """Write the file, refresh, reboot: only then is the argument live; the initramfs likewise."""
     lab.reset(["iommu-off-old-kernel"])

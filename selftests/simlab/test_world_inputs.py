@@ -70,6 +70,22 @@ def test_every_fault_makes_a_world_differ() -> None:
             assert load_inputs("t4-jellyfin", faults=[fault.id]) != healthy, fault.id
 
 
+def test_a_second_host_is_a_patch_on_a_copy_of_the_first() -> None:
+    """`like` copies before it patches: null deletes in the copy, and the model stays what it was."""
+    plain, varied = load_inputs("t4-jellyfin"), load_inputs("t4-jellyfin", "two-hosts")
+    assert varied["hosts"]["pve5"] == plain["hosts"]["pve5"]
+    assert set(varied["hosts"]["pve6"]["vms"]) == {"1205"}
+    assert varied["hosts"]["pve6"]["firmware"] == plain["hosts"]["pve5"]["firmware"]
+    assert varied["cards"]["t4b"]["uuid"] != plain["cards"]["t4"]["uuid"]
+    assert "like" not in varied["cards"]["t4b"]
+
+
+def test_faults_touch_one_host_only() -> None:
+    """A fault of pve5 is none of pve6."""
+    broken = load_inputs("t4-jellyfin", "two-hosts", ["vtd-off"])["hosts"]
+    assert (broken["pve5"]["firmware"]["iommu"], broken["pve6"]["firmware"]["iommu"]) == (False, True)
+
+
 def test_unknown_names_are_refused_with_the_known_ones() -> None:
     """A typo must not run the healthy lab."""
     with pytest.raises(KeyError, match="no-such-fault"):

@@ -241,3 +241,11 @@ def test_facts_survive_the_store(tmp_path):
     store.add_probe("transcode", "c", lambda: value(GOOD))
     store.section("transcode", "c", TranscodeFacts)
     assert FactsStore(tmp_path, frozen=True).section("transcode", "c", TranscodeFacts).value == GOOD
+
+
+def test_damage_that_a_single_stream_has_too_is_told_once():
+    bad = value(Quality(15.6, 13.8))
+    both = together(replace(stream_of(0), psnr=bad), replace(stream_of(1), psnr=bad))
+    facts = replace(with_run(replace(h264(), psnr=bad)), at_once=both)
+    assert causes_of(judge("CODEC-QUALITY-001", facts)) == ["W70"]
+    assert isinstance(judge("CODEC-CONCURRENT-001", facts), Pass)

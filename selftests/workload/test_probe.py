@@ -279,3 +279,19 @@ def test_renamed_resource_is_what_pods_ask_for(api):
     facts = probe(declared).value
     assert facts.slots.resource == "nvidia.com/gpu.shared"
     assert facts.slots.allocatable is None
+
+
+def test_pod_whose_creation_was_not_answered_is_removed_too(api, monkeypatch):
+    real = api.create
+
+    def create(path, body, **query):
+        made = real(path, body, **query)
+        if body["metadata"]["name"].startswith("labproof-probe") and not query.get("dry_run"):
+            raise TransportFailure(Kind.RESET, "test", "the peer broke the connection")
+        return made
+
+    monkeypatch.setattr(api, "create", create)
+    reading = probe()
+    assert reading.kind == "reset"
+    assert ours(api) == []
+    assert api.leases == {}

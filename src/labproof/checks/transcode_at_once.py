@@ -21,7 +21,7 @@ from labproof.facts.transcode import AtOnce, TranscodeFacts
     reads=("transcode",),
     causes=AT_ONCE_CAUSES,
     wants=("nvidia", "sharing"),
-    after=("CODEC-H264-001", "CODEC-QUALITY-001"),
+    after=("CODEC-H264-001",),
 )
 def all_slots_transcode_at_once(subject: Subject) -> Judgement:
     """Every stream whole and at real time, together in time, with as many encoder sessions, and memory to spare."""
@@ -33,6 +33,8 @@ def all_slots_transcode_at_once(subject: Subject) -> Judgement:
     together = need(facts.at_once, "transcodes at once")
     problems: list[Problem] = []
     values = values_of(subject, facts.probe.value)
+    alone = facts.of("h264")
+    damaged_alone = alone is not None and bool(judge_quality(alone.psnr, None)[0])  # CODEC-QUALITY-001 speaks of that
     for run in together.runs:
         broken = failure_of(subject, facts, run, AT_ONCE_CAUSES)
         if isinstance(broken, Unchecked):
@@ -42,7 +44,7 @@ def all_slots_transcode_at_once(subject: Subject) -> Judgement:
             continue
         wrong = [(c, e) for c, e in output_problems(subject, facts, run) if e.source != "ffprobe"]
         bad, text = judge_quality(run.psnr, None)
-        if bad:
+        if bad and not damaged_alone:
             wrong.append(("W70", Evidence(f"psnr of {run.name}", text)))
         problems += [Problem(cause, run.name, (evidence,), values) for cause, evidence in wrong]
     if problems:
@@ -61,8 +63,9 @@ def _card_wide(subject: Subject, facts: TranscodeFacts, together: AtOnce) -> Jud
     if not sessions:
         return Unchecked(f"proof incomplete, encoder sessions could not be read: {together.samples.why}")
     before = (together.baseline.value.sessions if together.baseline.value is not None else None) or 0
-    if max(sessions) - before < together.wanted:
-        text = f"{before} sessions before, at most {max(sessions)} meanwhile, {together.wanted} streams"
+    here = together.wanted if together.on_card is None else together.on_card
+    if max(sessions) - before < here:
+        text = f"{before} sessions before, at most {max(sessions)} meanwhile, {here} streams on this card"
         return Fail((Problem("W71", "at once", (Evidence("encoder sessions", text), summary), values),))
     full = [s for s in samples if s.memory_used is not None and s.memory_free is not None]
     peak = (

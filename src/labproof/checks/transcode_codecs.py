@@ -62,7 +62,7 @@ def card_encodes_hevc(subject: Subject) -> Judgement:
 @clause_check(
     "CODEC-DECODE-001",
     title="The card decodes H.264",
-    severity=DEGRADED,
+    severity=BLOCKING,
     scope="chain",
     reads=("transcode",),
     causes=DECODE_CAUSES,

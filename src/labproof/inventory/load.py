@@ -17,7 +17,7 @@ from labproof.inventory.models import Lab
 from labproof.inventory.yaml_marks import Mark, read
 
 #: Keys that hold a path; relative ones are taken from lab.yaml's folder.
-PATH_KEYS = frozenset({"key", "known_hosts", "ca", "talosconfig", "kubeconfig"})
+PATH_KEYS = {"ssh": ("key", "known_hosts"), "pve": ("ca",), "talos": ("talosconfig",), "clusters": ("kubeconfig",)}
 SECRET_KEYS = frozenset({"password", "token_secret"})
 _ENV = re.compile(r"^\$\{([A-Za-z_][A-Za-z0-9_]*)\}$")
 
@@ -96,9 +96,14 @@ def _resolved(item: Any, where: Where, folder: Path, problems: list[tuple[Where,
         item = os.environ.get(variable[1], "")
         if not item:
             problems.append((where, f"${{{variable[1]}}} is not set in the environment"))
-    if where[-1] in PATH_KEYS and item:
+    if item and where[-1] in PATH_KEYS.get(_section(where), ()):
         return str((folder / Path(item).expanduser()).resolve())
     return item
+
+
+def _section(where: Where) -> str:
+    """What the key belongs to: `ssh`, or `clusters` for a key of one of them. A taint has a `key` too."""
+    return next((part for part in reversed(where[:-1]) if isinstance(part, str)), "")
 
 
 def _secret(item: str, where: Where, folder: Path, problems: list[tuple[Where, str]]) -> str:

@@ -88,6 +88,7 @@ class OwnPods:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
+            self._find_unanswered()
             self.remove(*tuple(self._uids))
             self.left_behind = [f"{self.namespace}/{name}" for name in self._uids]
         finally:
@@ -147,7 +148,7 @@ class OwnPods:
     def fill(self, manifest: str, role: str, image: str, slots: int = 0) -> dict[str, Any]:
         """The Pod as it would be created."""
         timings = self.lab.timings
-        deadline_s = int(timings.pod_start_s + 4 * timings.transcode_s + 120)
+        deadline_s = int(timings.pod_start_s + 2 * timings.transcode_s)
         filling = Filling(self.cluster, self.run, self.node, image, deadline_s, time.time())
         return pod(manifest, role, filling, slots)
 
@@ -175,6 +176,19 @@ class OwnPods:
             except (WaitFailed, TransportFailure):
                 continue  # looked at once more when the run ends
             del self._uids[name]
+
+    def _find_unanswered(self) -> None:
+        """Pods of this run whose creation was never answered: the API may have made them all the same."""
+        if not self._leases.held:
+            return  # nothing was made before the run's own Lease
+        try:
+            items = self.session.list_json(f"{self._base}/pods", labelSelector=f"{RUN_LABEL}={self.run}")["items"]
+        except TransportFailure:
+            return  # their deadlines end them, the next run sweeps them
+        for found in items:
+            name = str(found["metadata"]["name"])
+            if name not in self._uids and not found["metadata"].get("deletionTimestamp"):
+                self._uids[name] = str(found["metadata"]["uid"])
 
     def _delete(self, name: str) -> bool:
         """Ask for a pod's end; whether the API took it (or it is gone already). The uid keeps namesakes safe."""

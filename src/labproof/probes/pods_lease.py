@@ -64,6 +64,11 @@ class Leases:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew_until_stopped, name="labproof leases", daemon=True)
 
+    @property
+    def held(self) -> tuple[str, ...]:
+        """Names of the Leases this run holds."""
+        return tuple(self._held)
+
     def all(self) -> list[Json]:
         """All Leases labproof made in the namespace."""
         return list(self._session.list_json(self._path, labelSelector=f"{MANAGED_BY}={OWNER}")["items"])

@@ -63,7 +63,8 @@ def explain(failure: TransportFailure, cluster: Cluster) -> str:
     """The failure in the owner's words, with what to do where we know."""
     namespace = cluster.probe.namespace
     if failure.status == 404 and f'namespaces "{namespace}" not found' in (failure.answer or ""):
-        return f"namespace {namespace} does not exist; kubectl create namespace {namespace}"
+        make = f"kubectl create namespace {namespace}"
+        return f"namespace {namespace} does not exist; {make}, then the role of manifests/rbac.yaml"
     return str(failure)
 
 

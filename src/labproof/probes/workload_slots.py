@@ -18,6 +18,8 @@ def over_request(pods: OwnPods, image: str, limit: int, busy: str) -> Reading[Po
     """
     if pods.cluster.sharing.strategy == "none":
         return Reading(State.NOT_ASKED, why="the card is not shared")
+    if limit < 2 and pods.cluster.probe.via == "exec":
+        return Reading(State.NOT_ASKED, why=f"lab.yaml has us look into {pods.cluster.probe.pod}; {busy}")
     if limit < 2:
         return failed("slots", busy or "fewer than two slots may be held", "busy")
     seen = pods.settle(pods.make("probe", "over-request", image, 2))

@@ -227,6 +227,18 @@ def _laid_over(declared: Any, patch: Any) -> Any:
     return patch
 
 
+def _laid_over(declared: Any, patch: Any) -> Any:
+    """A merge patch, save that a mapping over a list of named things patches those of its names.
+
+    That is how the overlay is laid over lab.yaml too; a variation that declares another host gives a whole list.
+    """
+    if isinstance(declared, list) and isinstance(patch, dict):
+        return [_laid_over(thing, patch.get(thing["name"], {})) for thing in declared]
+    if isinstance(declared, dict) and isinstance(patch, dict):
+        return {**declared, **{key: _laid_over(declared.get(key), below) for key, below in patch.items()}}
+    return patch
+
+
 async def _settle(thing: Any, method: str) -> None:
     """Call a method that may be missing, plain or a coroutine."""
     call = getattr(thing, method, None)

@@ -8,6 +8,7 @@ read-only stand-in rewrites the paths of the script (facts ecosystem 6: a plain 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import shutil
@@ -141,7 +142,7 @@ _REAL_WRITE = re.compile(
 )
 _ESCAPE = re.compile(r"\.\./|/\.\.|\bcd\s+/")
 
-WriteBytes = Callable[[bytes], Awaitable[None]]
+ReadBytes = Callable[[], Awaitable[bytes]]
 
 
 @lru_cache(maxsize=1)
@@ -232,17 +233,24 @@ class Jail:
             rows.append(f"{_escaped(Path(source))} {_escaped(inside)} none {options} 0 0")
         (self.root / ".fstab").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
-    async def run(self, command: str, stdin: bytes | None = None) -> tuple[int, bytes, bytes]:
-        """Run a command line; returns exit status, stdout, stderr."""
+    async def run(self, command: str, stdin: bytes | ReadBytes | None = None) -> tuple[int, bytes, bytes]:
+        """Run a command line; returns exit status, stdout, stderr. Cancelled, it kills what it started.
+
+        Args:
+            command: what the remote shell gets.
+            stdin: bytes, or a function that returns the next piece (empty at the end).
+        """
         unshare = unshare_command()
         if unshare is None:
             return await self._run_rewritten(command, stdin)
         argv = [*unshare, "sh", "-c", _SETUP, "sh", str(self.root), str(self.root), self.hostname, PATH, command]
         return await _communicate(argv, {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}, stdin, Path("/"))
 
-    async def _run_rewritten(self, command: str, stdin: bytes | None) -> tuple[int, bytes, bytes]:
-        text = (stdin or b"").decode("utf-8", "replace")
-        script = text if command.split()[:1] == ["sh"] else ""
+    async def _run_rewritten(self, command: str, stdin: bytes | ReadBytes | None) -> tuple[int, bytes, bytes]:
+        text = ""
+        if command.split()[:1] == ["sh"]:
+            text = (stdin if isinstance(stdin, bytes) else await _everything(stdin)).decode("utf-8", "replace")
+        script = text
         for part in (command, script):
             code = "\n".join(line for line in part.splitlines() if not line.lstrip().startswith("#"))
             if _REAL_WRITE.search(code) or _ESCAPE.search(code):
@@ -266,18 +274,47 @@ class Jail:
 
 
 async def _communicate(
-    argv: list[str], environment: Mapping[str, str], stdin: bytes | None, folder: Path
+    argv: list[str], environment: Mapping[str, str], stdin: bytes | ReadBytes | None, folder: Path
 ) -> tuple[int, bytes, bytes]:
     process = await asyncio.create_subprocess_exec(
         *argv, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         env=dict(environment), cwd=folder, start_new_session=True,
     )  # fmt: skip
     try:
-        out, err = await process.communicate(stdin or b"")
+        if stdin is None or isinstance(stdin, bytes):
+            out, err = await process.communicate(stdin or b"")
+        else:
+            feeder = asyncio.create_task(_feed(process, stdin))
+            try:
+                out, err, _ = await asyncio.gather(_rest(process.stdout), _rest(process.stderr), process.wait())
+            finally:
+                feeder.cancel()
     except asyncio.CancelledError:
         process.kill()
         raise
     return process.returncode if process.returncode is not None else -1, out, err
+
+
+async def _feed(process: asyncio.subprocess.Process, read: ReadBytes) -> None:
+    """Hand the client's input on as it comes: a command that reads none must not wait for its end."""
+    if process.stdin is None:
+        return
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        while piece := await read():
+            process.stdin.write(piece)
+            await process.stdin.drain()
+    process.stdin.close()
+
+
+async def _rest(stream: asyncio.StreamReader | None) -> bytes:
+    return await stream.read() if stream is not None else b""
+
+
+async def _everything(read: ReadBytes | None) -> bytes:
+    pieces = bytearray()
+    while read is not None and (piece := await read()):
+        pieces += piece
+    return bytes(pieces)
 
 
 def _escaped(path: Path) -> str:

@@ -161,12 +161,20 @@ async def _serve_process(process: asyncssh.SSHServerProcess[bytes], roots: Roots
     except ConnectionError:
         process.channel.get_connection().abort()
         return
-    stdin = await process.stdin.read()
     command = process.command or "sh -s"
     async with roots.lock(name):
         roots.apply_writes(name)
         jail, _ = roots.jail(name)
-        rc, out, err = await jail.run(command, stdin)
+        running = asyncio.create_task(jail.run(command, lambda: process.stdin.read(65536)))
+        gone = asyncio.create_task(process.channel.wait_closed())
+        await asyncio.wait({running, gone}, return_when=asyncio.FIRST_COMPLETED)
+        gone.cancel()
+        if not running.done():  # the client went away: nothing may keep the host busy
+            running.cancel()
+            await asyncio.wait({running}, timeout=5)
+            roots.apply_writes(name)
+            return
+        rc, out, err = running.result()
         requests = roots.apply_writes(name)
     if any(r.split()[0] in ("reboot", "poweroff", "halt", "shutdown", "kexec") for r in requests):
         process.channel.get_connection().abort()  # the connection drops, as on a rebooting host

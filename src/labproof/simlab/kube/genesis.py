@@ -87,6 +87,7 @@ def plan_changes(cluster: SimCluster) -> list[tuple[float, Callable[[], None]]]:
     create: [manifest]; patch: [{kind, name, namespace, set}]; delete: [{kind, name, namespace}];
     kubelet_restart: node; kubelet_stop: node;
     break_stream: {node, resource}: the plugin's stream to the kubelet ends, its process stays;
+    xid: {node, number}: a critical Xid event that only the plugin heard of (the kernel log has rotated since);
     leak_devices: {node, resource, count}: the kubelet forgets to free devices (K8S#130145).
 
     Returns:
@@ -112,6 +113,9 @@ def _change(cluster: SimCluster, entry: Mapping[str, Any]) -> Callable[[], None]
             kubelet = cluster.kubelets[entry["break_stream"]["node"]]
             kubelet.devices.stop(entry["break_stream"]["resource"])
             cluster.node_status_soon(kubelet.name)
+        if "xid" in entry:
+            for listener in cluster.kubelets[entry["xid"]["node"]].xid_listeners:
+                listener(int(entry["xid"]["number"]))
         if "leak_devices" in entry:
             leak = entry["leak_devices"]
             cluster.kubelets[leak["node"]].devices.leak(leak["resource"], int(leak["count"]))

@@ -46,6 +46,7 @@ class Kubelet:
         self.specs: dict[str, tuple[str, ...]] = {}
         self.cdi_hook = ""
         self.gates: set[str] = set()  # files under /run/nvidia/validations
+        self.xid_listeners: list[Callable[[int], None]] = []  # plugins that wait for NVML's critical Xid events
         self.restarted_at: list[Callable[[], None]] = []  # plugins that watch kubelet.sock
         capacity = inputs.get("capacity") or {}
         self.cpus = int(capacity.get("cpu", 4))

@@ -258,6 +258,14 @@ def operands(policy: Obj, namespace: str, operator_image: str) -> list[Obj]:
                 ),
             )
         )
+    if spec["dcgmExporter"]["enabled"]:
+        exporter = {
+            "name": "nvidia-dcgm-exporter", "image": "nvcr.io/nvidia/k8s/dcgm-exporter:4.5.3-4.8.2-distroless",
+            "command": ["dcgm-exporter"], "env": list(driver_root),
+            "ports": [{"name": "metrics", "containerPort": 9400}], "securityContext": {"privileged": True},
+        }  # fmt: skip
+        body = {"initContainers": [copy.deepcopy(wait)], "containers": [exporter]}
+        found.append(_daemonset("nvidia-dcgm-exporter", namespace, policy, body))
     if spec["gfd"]["enabled"]:
         found.append(
             _daemonset(
@@ -300,9 +308,11 @@ def reconcile(cluster: SimCluster) -> None:
         wanted |= {
             f"nvidia.com/gpu.deploy.{o}": "true" for o in (*_OPERANDS.values(), "driver", "container-toolkit", "dcgm")
         }
-        if any(node["metadata"]["labels"].get(k) != v for k, v in wanted.items()):
+        have = node["metadata"]["labels"]
+        missing = {k: v for k, v in wanted.items() if k not in have}  # an owner's `false` opts the node out
+        if missing:
             fresh = copy.deepcopy(node)
-            fresh["metadata"]["labels"] |= wanted
+            fresh["metadata"]["labels"] |= missing
             cluster.store.put(cluster.nodes_kind, fresh)
     name = str(policy["spec"]["operator"]["runtimeClass"])
     key = "runtimeclasses.node.k8s.io"
@@ -318,7 +328,8 @@ def reconcile(cluster: SimCluster) -> None:
                 have = cluster.store.put(ds_kind, {**wanted_ds, "status": {}})
             status = have.get("status") or {}
             desired = status.get("desiredNumberScheduled", 0)
-            if not desired or status.get("numberReady", 0) < desired:
+            # an operand that no node wants counts as ready
+            if status.get("numberReady", 0) < desired or "desiredNumberScheduled" not in status:
                 not_ready.append(_STATES[name])
     _report(cluster, policy, any_nfd, bool(gpu_nodes), not_ready, namespace)
 

@@ -267,13 +267,19 @@ def _serve(
         say("main.go:295", "inotify: /var/lib/kubelet/device-plugins/kubelet.sock created, restarting.")
         running.later(1.0, register)
 
+    def critical(xid: int) -> None:
+        if xid not in _IGNORED_XIDS:
+            _mark_unhealthy(running, devices, gpus[0].uuid, xid)
+
     def stopped() -> None:
+        kubelet.xid_listeners.remove(critical)
         if kubelet_came_back in kubelet.restarted_at:
             kubelet.restarted_at.remove(kubelet_came_back)
         kubelet.devices.stop(resource)
         kubelet.cluster.node_status_soon(kubelet.name)
 
     kubelet.restarted_at.append(kubelet_came_back)
+    kubelet.xid_listeners.append(critical)
     register()
     return stopped
 

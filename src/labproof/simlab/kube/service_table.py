@@ -15,6 +15,7 @@ _BY_PROGRAM: dict[str, Service] = {
     "nfd-gc": forever(),
     "nvidia-validator": operator_pods.validator,
     "wait-for-toolkit": operator_pods.wait_for_toolkit,
+    "dcgm-exporter": forever(),
     "gpu-operator": forever(),
 }
 

@@ -112,6 +112,21 @@ def variations(lab: str | Path) -> dict[str, Variation]:
     return found
 
 
+def _with_twins(things: Mapping[str, Any]) -> dict[str, Any]:
+    """Hosts, nodes, cards with `like: <another>` written out: that one's inputs with their own laid over as a patch.
+
+    Before any fault is applied, so that a fault of one twin leaves the other sound.
+    """
+
+    def whole(name: str) -> Any:
+        thing = things[name]
+        if not isinstance(thing, Mapping) or "like" not in thing:
+            return thing
+        return merge_patch(whole(str(thing["like"])), {key: value for key, value in thing.items() if key != "like"})
+
+    return {name: whole(name) for name in things}
+
+
 def load_inputs(lab: str | Path, variation: str | None = None, faults: Sequence[str] = ()) -> dict[str, Any]:
     """The inputs tree of a lab with its variation and faults applied, in that order.
 
@@ -141,7 +156,7 @@ def load_inputs(lab: str | Path, variation: str | None = None, faults: Sequence[
 
 
 def _varied(inputs: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """Apply a variation; an entry with `like: <another>` is a patch on a copy of that one (a twin card, a second host)."""
+    """Apply a variation; an entry with `like: <another>` is a patch on a copy of that one (a twin, a second host)."""
     copies: list[tuple[str, str, str]] = []
     plain: dict[str, Any] = {}
     for part, entries in patch.items():
