@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from labproof.checks.registry import Clause
     from labproof.inventory.chains import Target
 
+#: Layers whose probes act on a GPU.
+ACTING = ("workload", "transcode")
 #: Parameter of a clause that has no target in this lab; such items are deselected.
 NOT_DECLARED = "not declared"
 _WORDS = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -125,7 +127,20 @@ def arrange(config: pytest.Config, items: list[pytest.Item]) -> None:
         config.hook.pytest_deselected(items=dropped)
     if not config.pluginmanager.has_plugin("randomly"):
         kept.sort(key=_height)
+    if config.getoption("dist", "no") == "loadgroup":
+        _group_by_gpu(kept)
     items[:] = kept
+
+
+def _group_by_gpu(items: Iterable[pytest.Item]) -> None:
+    """Send all work on one node's GPUs to one xdist worker: experiments there exclude each other by a lock anyway."""
+    for item in items:
+        clause, target = clause_of(item), target_of(item)
+        if clause is None or target is None or clause.layer not in ACTING:
+            continue
+        node = target.chains[0].node
+        if node is not None:
+            item.add_marker(pytest.mark.xdist_group(f"gpu-{node.cluster}-{node.name}"))
 
 
 def _height(item: pytest.Item) -> tuple[int, int]:

@@ -104,7 +104,6 @@ class OwnPods:
         except Timeout:
             raise Busy(f"another labproof process on this machine works on {self.node}") from None
         self._leases.take(run_lease(self.run))
-        self.swept = self._sweep()
         name = f"labproof-gpu-{self.node}"
 
         def try_once() -> str:
@@ -121,6 +120,7 @@ class OwnPods:
             )  # fmt: skip
         except WaitFailed as waited:
             raise Busy(str(waited.last)) from None
+        self._sweep()  # only now: while we waited for a dead run's lock, its Lease went stale
 
     # ---------------------------------------------------------------- making and removing
 
@@ -207,27 +207,30 @@ class OwnPods:
                 return ""
             raise
 
-    def _sweep(self) -> list[str]:
-        """Remove what dead runs left: pods past their deadline or without a living run, and stale run Leases."""
+    def _sweep(self) -> None:
+        """Remove what dead runs left: pods past their deadline or without a living run, and stale run Leases.
+
+        Pods are listed before the Leases: a run makes its Lease first, so no pod of a run that begins meanwhile can
+        be taken for a dead one's.
+        """
+        pods = self.session.list_json(f"{self._base}/pods", labelSelector=SELECTOR)["items"]
         now = time.time()
         runs = [lease for lease in self._leases.all() if str(lease["metadata"]["name"]).startswith("labproof-run-")]
         alive = {str((run.get("spec") or {}).get("holderIdentity")) for run in runs if not is_stale(run, now)}
-        swept = []
-        for found in self.session.list_json(f"{self._base}/pods", labelSelector=SELECTOR)["items"]:
+        dead = []
+        for found in pods:
             metadata = found["metadata"]
             run = (metadata.get("labels") or {}).get(RUN_LABEL)
             late = _past((metadata.get("annotations") or {}).get(DEADLINE), now)
             if run is None or (run in alive and not late):
                 continue  # a person's own `kubectl apply` carries no run; a living run keeps what is its own
-            try:
-                self.session.delete(f"{self._base}/pods/{metadata['name']}", grace_s=1, uid=metadata["uid"])
-            except TransportFailure:
-                continue  # somebody else swept it, or it is tried again next time
-            swept.append(f"{self.namespace}/{metadata['name']}")
+            dead.append(str(metadata["name"]))
+            self._uids[dead[-1]] = str(metadata["uid"])
+        self.remove(*dead)  # waited for: they hold slots until they are gone
+        self.swept = [f"{self.namespace}/{name}" for name in dead if name not in self._uids]
         for lease in runs:
             if is_stale(lease, now):
                 self._leases.delete(str(lease["metadata"]["name"]), lease["metadata"].get("uid"))
-        return swept
 
     # ---------------------------------------------------------------- looking
 
