@@ -11,6 +11,7 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 
 from labproof.checks.judgement import Fail, Judgement, Unchecked
 from labproof.checks.subject import Subject
@@ -123,6 +124,7 @@ def clause_check(
     return register
 
 
+@cache
 def clauses() -> dict[str, Clause]:
     """All clauses by id, lowest layer first, in the order in which their modules declare them."""
     import labproof.checks as package

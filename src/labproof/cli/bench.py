@@ -69,9 +69,15 @@ def _rows(folder: Path, pytest: list[str], suites: str, repeat: int) -> list[str
 
 def _measure(command: list[str], folder: Path, repeat: int) -> Cost:
     cpu, wall = [], []
+    warm = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    subprocess.run(
+        command, cwd=folder, env=warm, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     for _ in range(repeat):
         before, began = os.times(), time.perf_counter()
-        subprocess.run(command, cwd=folder, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        subprocess.run(
+            command, cwd=folder, env=warm, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
         after = os.times()
         wall.append(time.perf_counter() - began)
         cpu.append(after.children_user + after.children_system - before.children_user - before.children_system)
@@ -94,9 +100,10 @@ def _page(rows: list[str]) -> str:
             f"labproof {__version__}, {datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, "
             f"{os.cpu_count()} x {model}, {platform.system()} {platform.release()}.",
             "",
-            "Repeat with `labproof bench`. Each command runs several times in a fresh process, one by one. CPU",
-            "seconds include child processes (the simulated lab, workers); they come from `times(2)`, which counts a",
-            "child once it has ended. Median, then the range. The simulated lab declares short timings; a real one waits.",
+            "Repeat with `labproof bench`. Each command runs once unmeasured (so that bytecode is there), then several",
+            "times, each in a fresh process, one after the other. CPU seconds include child processes (the simulated",
+            "lab, workers); they come from `times(2)`, which counts a child once it has ended. Median, then the range.",
+            "The simulated lab declares short timings; a real one waits for real things.",
             "",
             "| What | CPU s | Wall s | Runs |",
             "| --- | --- | --- | --- |",

@@ -182,6 +182,8 @@ def from_tls_error(error: ssl.SSLError, target: str) -> TransportFailure:
     if isinstance(error, ssl.SSLCertVerificationError):
         why = error.verify_message or "certificate verify failed"
         return TransportFailure(Kind.TLS, target, f"its certificate is not trusted ({why}); give the CA that issued it")
+    if isinstance(error, ssl.SSLZeroReturnError | ssl.SSLEOFError):
+        return TransportFailure(Kind.TLS, target, _TLS_ALERTS["UNEXPECTED_EOF_WHILE_READING"])
     reason = error.reason or ""
     why = _TLS_ALERTS.get(reason, f"TLS failed ({reason or type(error).__name__})")
     return TransportFailure(Kind.TLS, target, why)

@@ -88,6 +88,32 @@ class PveTls(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
 
+    def send(self, request: Any, *args: Any, timeout: Any = None, **kwargs: Any) -> requests.Response:
+        """Send, and read the whole answer within the timeout, which otherwise bounds each of its pieces only.
+
+        Raises:
+            requests.RequestException: as always; a server that trickles ends in ReadTimeout.
+        """
+        limit_s = float(timeout[-1] if isinstance(timeout, tuple) else timeout or SHORTEST_TIMEOUT_S)
+        deadline = time.monotonic() + limit_s
+        response = super().send(request, *args, timeout=timeout, **{**kwargs, "stream": True})
+        content = bytearray()
+        try:
+            while piece := response.raw.read1(64 * 1024, decode_content=True):
+                content += piece
+                if time.monotonic() > deadline:
+                    response.close()
+                    raise requests.exceptions.ReadTimeout(request=request)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            response.close()
+            if isinstance(error, requests.RequestException):
+                raise
+            raise requests.exceptions.ConnectionError(error, request=request) from None
+        response.raw.release_conn()
+        response._content = bytes(content)  # where requests keeps what it has read
+        response._content_consumed = True
+        return response
+
 
 class _CheckedJson(JsonSerializer):  # type: ignore[misc]  # proxmoxer has no types
     """PVE's envelope `{"data": ...}` or nothing: an error page must not pass for a value."""

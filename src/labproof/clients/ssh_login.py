@@ -131,7 +131,10 @@ def log_in(hop: Hop, sock: "socket.socket | paramiko.Channel") -> paramiko.SSHCl
         client.close()
         raise _changed(hop, error.key, error.expected_key) from None
     except AuthFailure as failure:
+        seconds, alive = time.monotonic() - started, _alive(client)
         client.close()
+        if not alive:
+            raise _broken(hop, EOFError(), seconds) from None
         raise _refused(hop, strategy, failure) from None
     except paramiko.AuthenticationException:
         client.close()
@@ -146,6 +149,12 @@ def log_in(hop: Hop, sock: "socket.socket | paramiko.Channel") -> paramiko.SSHCl
         client.close()
         raise from_os_error(error, str(hop), hop.address, limit_s) from None
     return client
+
+
+def _alive(client: paramiko.SSHClient) -> bool:
+    """Whether the connection stands: one that broke, or fell silent, while we logged in has refused nobody."""
+    transport = client.get_transport()
+    return transport is not None and transport.is_active()
 
 
 def fingerprint(key: paramiko.PKey) -> str:

@@ -288,7 +288,7 @@ class SimCluster:
         self.clock.after(_NODE_STATUS_S, push)
 
     def heartbeat(self) -> None:
-        """Bring heartbeat times of live nodes up to date when somebody looks; kubelets post by themselves every 10 s."""
+        """Bring heartbeat times of live nodes up to date when somebody looks (kubelets post every 10 s)."""
         if self.clock.now() - self._last_heartbeat < 1.0:
             return
         self._last_heartbeat = self.clock.now()
