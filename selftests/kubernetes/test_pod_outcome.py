@@ -9,7 +9,7 @@ from labproof.facts.pod_outcome import Outcome, PodOutcome, classify, event_time
 from labproof.facts.refusal import Because, classify_refusal
 from labproof.facts.scheduler_message import Why, parse_unschedulable
 
-CAPTURES = Path(__file__).parent / "captures"
+CAPTURES = Path(__file__).parents[1] / "captures" / "kubernetes"
 
 
 def recorded(file: str, pod: str) -> PodOutcome:

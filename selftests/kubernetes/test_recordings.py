@@ -7,7 +7,7 @@ import pytest
 
 from .world import findings, healthy, healthy_node, judge, lab
 
-CAPTURES = Path(__file__).parent / "captures"
+CAPTURES = Path(__file__).parents[1] / "captures" / "kubernetes"
 
 
 def record(name: str) -> dict:

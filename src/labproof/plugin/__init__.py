@@ -20,6 +20,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
+    """Let `pytest` alone run the suites in the folder of a lab.yaml."""
+    from labproof.plugin.arguments import point_at_suites
+
+    point_at_suites(early_config, args)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marks and the fixtures of the layers."""
     from labproof.plugin import collect
