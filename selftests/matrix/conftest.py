@@ -2,6 +2,7 @@
 
 import pytest
 
+from labproof.checks.registry import LAYERS
 from labproof.simlab.server import SimLab
 
 from .harness import judge
@@ -15,11 +16,11 @@ def simlab():
 
 @pytest.fixture(scope="session")
 def judged(simlab, tmp_path_factory):
-    """Judge the lab with these faults and this variation."""
+    """Judge the lab with these faults and this variation, these layers selected."""
     folder = tmp_path_factory.mktemp("matrix")
 
-    def run(faults=(), variation=None):
+    def run(faults=(), variation=None, layers=LAYERS):
         simlab.reset(list(faults), variation)
-        return judge({"patch": simlab.overlay["patch"]}, folder)
+        return judge({"patch": simlab.overlay["patch"]}, folder, layers=layers)
 
     return run

@@ -24,6 +24,7 @@ class Outcome:
 
     rulings: dict[tuple[str, str], Ruling]
     facts: Facts
+    chains: dict[tuple[str, str], frozenset[str]]
 
     def of(self, verdict):
         """Clause ids with that verdict."""
@@ -74,9 +75,10 @@ def judge(overlay, folder: Path, lab="t4-jellyfin", layers=LAYERS):
     add_probes(store, declared)
     facts = Facts(store, now())
     gate = Gate(facts, declared, layers)
-    rulings = {}
+    rulings, chains = {}, {}
     for clause in clauses().values():
         if set(clause.reads) <= set(layers):
             for target in gate.expected_targets(clause):
                 rulings[clause.id, target.name] = gate.rule(clause, target)
-    return Outcome(rulings, facts)
+                chains[clause.id, target.name] = frozenset(chain.id for chain in target.chains)
+    return Outcome(rulings, facts, chains)

@@ -85,11 +85,14 @@ class Gate:
         return Ruling("excepted", judgement, accepted_because=f"{accepted.reason}{until}")
 
     def blocker(self, clause: Clause, target: Target) -> Blocker | None:
-        """What blocks the clause on this target: something on every chain that passes through it, or None."""
+        """What blocks the clause on this target: something on every chain that passes through it, or None.
+
+        A clause that counts over all chains (`whole`) is blocked by one broken chain: the count cannot be right then.
+        """
         first: Blocker | None = None
         for chain in target.chains:
             found = self._blocker_on(clause, chain)
-            if found is None:
+            if found is None and not clause.whole:
                 return None
             first = first or found
         return first

@@ -49,7 +49,7 @@ def _users(subject: Subject) -> list[Evidence]:
     scope="chain",
     reads=("host",),
     causes=("P30", "P57"),
-    after=("HOST-DEVICE-001",),
+    after=("HOST-DEVICE-001", "HOST-GROUP-004"),
 )
 def no_driver_keeps_the_gpu(subject: Subject) -> Judgement:
     """H13: vfio-pci, no driver, or one that PVE can take away; on a plain Linux host nothing takes it away."""
@@ -80,7 +80,7 @@ def _unused(host: HostFacts) -> bool:
     scope="chain",
     reads=("host",),
     causes=("P57",),
-    after=("HOST-DEVICE-001", "HOST-DRIVER-001"),
+    after=("HOST-DEVICE-001", "HOST-GROUP-004", "HOST-DRIVER-001"),  # without a group vfio-pci cannot take it
 )
 def vfio_holds_the_gpu(subject: Subject) -> Judgement:
     """H13 under the policy `bind_at_boot`: a driver that lets go still had the card first."""
@@ -99,7 +99,7 @@ def vfio_holds_the_gpu(subject: Subject) -> Judgement:
     scope="chain",
     reads=("host",),
     causes=("P23", "P24"),
-    after=("HOST-DEVICE-001",),
+    after=("HOST-DEVICE-001", "HOST-GROUP-004"),
 )
 def other_functions_are_free(subject: Subject) -> Judgement:
     """P23, P24: audio and USB functions; PVE rebinds them at start, other tools call the group not viable."""

@@ -54,6 +54,7 @@ def nfd_labels_the_card(subject: Subject) -> Judgement:
     causes=("K58",),
     wants=("gfd", "nvidia"),
     after=("K8S-ALLOC-001",),
+    whole=True,
 )
 def gfd_labels_are_right(subject: Subject) -> Judgement:
     """Count, product with `-SHARED`, memory, replicas and strategy against the plugin's live configuration."""

@@ -14,7 +14,7 @@ from labproof.facts.reading import State, need
 #: Operands in the order in which they wait for each other (facts kubernetes-gpu 4).
 _OPERANDS = ("driver", "toolkit", "validator", "plugin", "gfd", "dcgm", "dcgm-exporter", "mig-manager")
 _OWN_CAUSES = (
-    "K16", "K21", "K22", "K27", "K28", "K29", "K30", "K31", "K33", "K34", "K78", "K79", "K90", "K91",
+    "K16", "K21", "K22", "K27", "K28", "K29", "K30", "K31", "K33", "K34", "K77", "K78", "K90", "K91",
 )  # fmt: skip
 _TOLD = ("driver.enabled", "toolkit.enabled", "hostPaths.driverInstallDir")
 _EMPTY_READY = ("NFDLabelsMissing", "NoGPUNodes")
@@ -38,11 +38,8 @@ def operator_is_reconciled(subject: Subject) -> Judgement:
         return Fail((Problem("K90", view.cluster.name, (Evidence(reading.source, reading.why),), view.values()),))
     policies = need(reading, "ClusterPolicy")
     live = [p for p in policies if p.state != "ignored"]
-    if len(live) != 1:
-        names = Evidence(
-            reading.source, f"ClusterPolicies: {', '.join(f'{p.name} {p.state}' for p in policies) or 'none'}"
-        )
-        return Fail((Problem("K79" if live else "K90", view.cluster.name, (names,), view.values()),))
+    if not live:
+        return Fail((Problem("K90", view.cluster.name, (_listed(reading.source, policies),), view.values()),))
     policy = live[0]
     told = Evidence(reading.source, _says(policy))
     down = _operator_down(view) or _operand_down(view)
@@ -55,6 +52,11 @@ def operator_is_reconciled(subject: Subject) -> Judgement:
     if ready is None or ready.status != "True" or ready.reason != "Reconciled":
         return Fail((Problem("K91", policy.name, (told,), view.values()),))
     return Pass((told,))
+
+
+def _listed(source: str, policies: tuple[ClusterPolicyFacts, ...]) -> Evidence:
+    names = ", ".join(f"{p.name} {p.state or '(no state)'}" for p in policies)
+    return Evidence(source, f"ClusterPolicies: {names or 'none'}")
 
 
 def _operator_down(view: NodeView) -> Problem | None:
@@ -85,8 +87,8 @@ def _operand_down(view: NodeView) -> Problem | None:
     """
     for role in _OPERANDS:
         for daemonset in view.daemonsets(role):
-            if not daemonset.selects(view.node.labels) and role not in ("plugin", "validator"):
-                continue  # switched off for this node by its deploy label
+            if not daemonset.selects(view.node.labels) and role != "plugin":
+                continue  # switched off for this node by its deploy label; who waits for the validator says so
             pods = [p for p in view.pods_of(daemonset) if not p.finished]
             problem = pod_problem(view, daemonset, pods[0]) if pods else placement_problem(view, daemonset)
             if problem is None:
@@ -99,18 +101,22 @@ def _operand_down(view: NodeView) -> Problem | None:
 
 @clause_check(
     "K8S-OPER-002",
-    title="Every operand wants the GPU node",
+    title="One ClusterPolicy rules, and every operand wants the GPU node",
     severity=DEGRADED,
     scope="node",
     reads=("kubernetes",),
-    causes=("K15", "K30"),
+    causes=("K15", "K30", "K79"),
     wants=("plugin:gpu-operator",),
     after=("K8S-OPER-001",),
 )
 def operands_want_the_node(subject: Subject) -> Judgement:
-    """A DaemonSet with desired 0 is healthy in everybody's eyes and does nothing."""
+    """A DaemonSet with desired 0, or a policy that the operator ignores: healthy in everybody's eyes, of no effect."""
     view = NodeView(subject)
     problems, seen = [], []
+    reading = view.facts.cluster_policy
+    policies = need(reading, "ClusterPolicy")
+    if len(policies) > 1:
+        problems.append(Problem("K79", view.cluster.name, (_listed(reading.source, policies),), view.values()))
     for daemonset in view.daemonsets("plugin", "validator", "gfd", "dcgm-exporter"):
         told = Evidence(view.facts.daemonsets.source, f"{daemonset.full_name}: desired {daemonset.desired}")
         seen.append(told)

@@ -15,11 +15,11 @@ from labproof.facts.refusal import Because, classify_refusal
 from labproof.facts.scheduler_message import Why
 
 #: Every cause these detectors can name: clauses that ask here list them.
-PLACEMENT_CAUSES = ("K13", "K14", "K16", "K23", "K33", "K59", "K74", "K76", "K90", "K91", "K94")
+PLACEMENT_CAUSES = ("K13", "K14", "K16", "K23", "K33", "K59", "K76", "K90", "K91", "K94")
 POD_CAUSES = (
-    "K01", "K02", "K04", "K05", "K20", "K21", "K22", "K26", "K34", "K52", "K75", "K77", "K91", "K93",
+    "K01", "K02", "K04", "K05", "K20", "K21", "K22", "K26", "K34", "K49", "K75", "K91", "K93",
 )  # fmt: skip
-SILENT_CAUSES = ("K10", "K19", "K21", "K38", "K39", "K52", "K70", "K77", "K91")
+SILENT_CAUSES = ("K10", "K19", "K21", "K38", "K39", "K70", "K91")
 
 # What a log line of a plugin that does not stay up means. The order decides: a configuration error is printed beside
 # the generic "unable to load config", a missing runtime beside "invalid device discovery strategy".
@@ -35,7 +35,6 @@ _CRASH_LINES: tuple[tuple[Line, str], ...] = (
     (Line.NO_RUNTIME, "K20"),
     (Line.DRIVER_WAIT, "K27"),
     (Line.TOOLKIT_WAIT, "K28"),
-    (Line.DRM_MISSING, "K52"),
     (Line.NO_API, "K75"),
     (Line.CONFIG_ERROR, "K93"),
 )
@@ -43,6 +42,7 @@ _DETAIL_CAUSES = {
     "no such runtime handler": "K22",
     "runtime binary missing": "K22",  # the handler is configured, its binary is not on the node
     "driver not loaded": "K21",
+    "cgroup device rules refused": "K49",
     "driver and libraries differ": "K21",
     "cdi hook missing": "K24",
     "cdi device unresolvable": "K25",
@@ -85,8 +85,6 @@ def _selector_problem(view: NodeView, daemonset: DaemonSetFacts, counted: Eviden
     cause = "K13"
     if any(k.startswith("extensions.talos.dev/") for k in keys if k in daemonset.node_selector):
         cause = "K76"
-    elif any(k.startswith("intel.feature.node.kubernetes.io/") for k in keys):
-        cause = "K74"
     elif "feature.node.kubernetes.io/pci-10de.present" in keys and has_class_vendor_label(labels, "10de"):
         cause = "K14"
     elif any(k.startswith("feature.node.kubernetes.io/") for k in keys) and view.daemonsets("nfd-worker"):
@@ -190,10 +188,8 @@ def silent_problem(view: NodeView) -> Problem:
         return Problem("K10", node.name, (numbers,), view.values())
     for kind, cause in (
         (Line.NVML, "K21"),
-        (Line.NO_DRIVER_ROOT, "K77"),
         (Line.NO_RUNTIME, "K19"),
         (Line.NO_DEVICES, "K19"),
-        (Line.DRM_MISSING, "K52"),
         (Line.XID, "K39"),
         (Line.UNHEALTHY, "K39"),
     ):

@@ -45,6 +45,7 @@ def node_offers_the_resource(subject: Subject) -> Judgement:
     causes=("K08", "K38", "K39", "K41"),
     wants=("device-plugin",),
     after=("K8S-ALLOC-001",),
+    whole=True,
 )
 def allocatable_is_exact_and_stable(subject: Subject) -> Judgement:
     """Exact at every look, against the plugin's live configuration (lab.yaml's where no log shows it)."""

@@ -55,6 +55,8 @@ class Clause:
         after: clauses of the layers it reads without which this one means nothing: it is `blocked` when one of them
             fails (no IOMMU groups without an IOMMU), so that one cause gives one failure. Blocking clauses of lower
             layers always gate; this list gates whatever its clauses' severity.
+        whole: counts what all chains of the target bring (slots, cards), so that one broken chain below blocks it;
+            else only what is broken on every chain does.
         check: pure function of a Subject.
     """
 
@@ -69,6 +71,7 @@ class Clause:
     needs_right: str = ""
     after: tuple[str, ...] = ()
     order: int = field(default=0)
+    whole: bool = False
 
     @property
     def layer(self) -> str:
@@ -107,6 +110,7 @@ def clause_check(
     wants: tuple[str, ...] = (),
     needs_right: str = "",
     after: tuple[str, ...] = (),
+    whole: bool = False,
 ) -> Callable[[Check], Check]:
     """Register a check as the one behind clause `id`."""
 
@@ -115,7 +119,9 @@ def clause_check(
         if known is not None and known.check.__qualname__ != check.__qualname__:
             raise ValueError(f"clause {id} is registered twice")
         layer = PREFIX_LAYER[id.split("-", 1)[0]]
-        clause = Clause(id, title, severity, scope, reads, causes, check, wants, needs_right, after, len(_CLAUSES))
+        clause = Clause(
+            id, title, severity, scope, reads, causes, check, wants, needs_right, after, len(_CLAUSES), whole
+        )
         if clause.layer != layer:
             raise ValueError(f"clause {id} belongs to layer {clause.layer}, its prefix says {layer}")
         _CLAUSES[id] = clause

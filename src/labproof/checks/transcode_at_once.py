@@ -63,9 +63,8 @@ def _card_wide(subject: Subject, facts: TranscodeFacts, together: AtOnce) -> Jud
     if not sessions:
         return Unchecked(f"proof incomplete, encoder sessions could not be read: {together.samples.why}")
     before = (together.baseline.value.sessions if together.baseline.value is not None else None) or 0
-    here = together.wanted if together.on_card is None else together.on_card
-    if max(sessions) - before < here:
-        text = f"{before} sessions before, at most {max(sessions)} meanwhile, {here} streams on this card"
+    if max(sessions) - before < together.wanted:
+        text = f"{before} sessions before, at most {max(sessions)} meanwhile, {together.wanted} streams"
         return Fail((Problem("W71", "at once", (Evidence("encoder sessions", text), summary), values),))
     full = [s for s in samples if s.memory_used is not None and s.memory_free is not None]
     peak = (

@@ -88,7 +88,9 @@ class PveTls(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
 
-    def send(self, request: Any, *args: Any, timeout: Any = None, **kwargs: Any) -> requests.Response:
+    def send(  # type: ignore[override]  # requests hands everything but the request over by name
+        self, request: requests.PreparedRequest, *, timeout: Any = None, **settings: Any
+    ) -> requests.Response:
         """Send, and read the whole answer within the timeout, which otherwise bounds each of its pieces only.
 
         Raises:
@@ -96,7 +98,7 @@ class PveTls(HTTPAdapter):
         """
         limit_s = float(timeout[-1] if isinstance(timeout, tuple) else timeout or SHORTEST_TIMEOUT_S)
         deadline = time.monotonic() + limit_s
-        response = super().send(request, *args, timeout=timeout, **{**kwargs, "stream": True})
+        response = super().send(request, timeout=timeout, **{**settings, "stream": True})
         content = bytearray()
         try:
             while piece := response.raw.read1(64 * 1024, decode_content=True):
@@ -110,8 +112,7 @@ class PveTls(HTTPAdapter):
                 raise
             raise requests.exceptions.ConnectionError(error, request=request) from None
         response.raw.release_conn()
-        response._content = bytes(content)  # where requests keeps what it has read
-        response._content_consumed = True
+        vars(response).update(_content=bytes(content), _content_consumed=True)  # where requests keeps what it has read
         return response
 
 

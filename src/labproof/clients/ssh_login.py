@@ -131,9 +131,9 @@ def log_in(hop: Hop, sock: "socket.socket | paramiko.Channel") -> paramiko.SSHCl
         client.close()
         raise _changed(hop, error.key, error.expected_key) from None
     except AuthFailure as failure:
-        seconds, alive = time.monotonic() - started, _alive(client)
+        seconds, silent = time.monotonic() - started, _silent(client, failure)
         client.close()
-        if not alive:
+        if silent:
             raise _broken(hop, EOFError(), seconds) from None
         raise _refused(hop, strategy, failure) from None
     except paramiko.AuthenticationException:
@@ -151,10 +151,11 @@ def log_in(hop: Hop, sock: "socket.socket | paramiko.Channel") -> paramiko.SSHCl
     return client
 
 
-def _alive(client: paramiko.SSHClient) -> bool:
-    """Whether the connection stands: one that broke, or fell silent, while we logged in has refused nobody."""
+def _silent(client: paramiko.SSHClient, failure: AuthFailure) -> bool:
+    """Whether the peer hung up or fell silent while we logged in: then it has refused nobody."""
     transport = client.get_transport()
-    return transport is not None and transport.is_active()
+    last = failure.result[-1].result if failure.result else None
+    return transport is None or not transport.is_active() or "Authentication timeout" in str(last)
 
 
 def fingerprint(key: paramiko.PKey) -> str:

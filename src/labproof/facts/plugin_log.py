@@ -37,7 +37,6 @@ class Line(StrEnum):
     NO_DRIVER_ROOT = "driver libraries not found"
     DRIVER_WAIT = "driver not validated"
     TOOLKIT_WAIT = "toolkit not ready"
-    DRM_MISSING = "no DRM device"
 
 
 # Suffixes and fragments only: the wrapping of Go errors changes with every release.
@@ -62,7 +61,6 @@ _LINES: tuple[tuple[Line, re.Pattern[str]], ...] = (
     (Line.NO_API, re.compile(r"dial tcp \S+:(?:6?443|7445): (?:i/o timeout|connect: connection )")),
     (Line.DRIVER_WAIT, re.compile(r"failed to validate the driver, retrying")),
     (Line.TOOLKIT_WAIT, re.compile(r"waiting for nvidia container stack to be setup")),
-    (Line.DRM_MISSING, re.compile(r"Failed to scan|Can't read sysfs folder|Not compatible device: version")),
 )  # fmt: skip
 
 

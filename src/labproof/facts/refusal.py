@@ -63,4 +63,7 @@ def classify_refusal(status: int, message: str) -> Refusal:
         match = pattern.search(message)
         if match:
             return Refusal(because, status, message, next((g for g in match.groups() if g), ""))
+    # The API server's own 403 says what "is forbidden: ..."; a bare one is a proxy's, or about who we are.
+    if status == 403 and "forbidden:" not in message:
+        return Refusal(Because.NO_RIGHT, status, message)
     return Refusal(Because.INVALID if status == 422 else Because.OTHER, status, message)

@@ -81,7 +81,6 @@ class AtOnce:
     runs: tuple[Run, ...]
     baseline: Reading[Sample]
     samples: Reading[tuple[Sample, ...]]
-    on_card: int | None = None  # how many of them ran on the sampled card, where the node has several; None: all
 
     @property
     def overlap_s(self) -> float:

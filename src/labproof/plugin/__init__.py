@@ -32,8 +32,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marks and the fixtures of the layers."""
     from labproof.plugin import collect
 
-    if config.option.reportchars == "fE" and collect.is_about_us(config):
-        config.option.reportchars = ""  # pytest's default summary: our closing tree says the same, with causes
+    if collect.is_about_us(config):
+        # Our closing tree tells every failure once, with cause and remedy: pytest's own sections would tell them again.
+        # Whoever asks for them (-r, --tb) gets them.
+        if config.option.reportchars == "fE":
+            config.option.reportchars = ""
+        if config.option.tbstyle == "auto":
+            config.option.tbstyle = "no"
     for name, text in MARK_HELP.items():
         config.addinivalue_line("markers", f"{name}: {text}")
     from labproof.plugin.fixture_modules import register

@@ -127,7 +127,7 @@ def arrange(config: pytest.Config, items: list[pytest.Item]) -> None:
         config.hook.pytest_deselected(items=dropped)
     if not config.pluginmanager.has_plugin("randomly"):
         kept.sort(key=_height)
-    if config.getoption("dist", "no") == "loadgroup":
+    if config.getoption("loadgroup", False):  # xdist says so to its workers, whose own `dist` is `no`
         _group_by_gpu(kept)
     items[:] = kept
 

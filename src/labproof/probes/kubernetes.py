@@ -23,6 +23,7 @@ from labproof.facts.store import now
 from labproof.inventory.models import Cluster, Lab
 from labproof.probes import kubernetes_objects as read
 from labproof.probes.kubernetes_roles import role_of
+from labproof.probes.patience import Patience
 from labproof.probes.pods_manifest import Filling
 from labproof.probes.pods_manifest import pod as pod_of_manifest
 
@@ -64,6 +65,7 @@ class _ClusterReader:
         self.session = session
         self.gpu_nodes = frozenset(n.name for n in lab.nodes if n.cluster == cluster.name)
         self._raw_nodes: Reading[list[Json]] = NOT_ASKED
+        self._patience = Patience()
 
     def read(self) -> Reading[ClusterFacts]:
         at = now()
@@ -97,7 +99,7 @@ class _ClusterReader:
         at, source = now(), _source(path, query)
         asked: dict[str, Any] = dict(query)
         try:
-            items = self.session.list_json(path, **asked)["items"]
+            items = self._patience.ask(lambda: self.session.list_json(path, **asked)["items"])
         except TransportFailure as failure:
             return _not_read(source, failure, at)
         return value([i for i in items if isinstance(i, Mapping)], source, at)
@@ -160,7 +162,8 @@ class _ClusterReader:
             path = f"/api/v1/namespaces/{namespace}/configmaps/{name}"
             sources.append(_source(path, {}))
             try:
-                found.append(read.config_map(self.session.get_json(path)))
+                raw = self._patience.ask(lambda path=path: self.session.get_json(path))  # type: ignore[misc]
+                found.append(read.config_map(raw))
             except TransportFailure as failure:
                 if failure.kind is not Kind.NOT_FOUND:
                     return _not_read(_source(path, {}), failure, at)
@@ -232,7 +235,7 @@ class _ClusterReader:
         at = now()
         source = f"kubectl -n {pod.namespace} logs {pod.name} -c {container}{' --previous' if previous else ''}"
         try:
-            log = self.session.log(pod.namespace, pod.name, container, previous=previous)
+            log = self._patience.ask(lambda: self.session.log(pod.namespace, pod.name, container, previous=previous))
         except TransportFailure as failure:
             return _not_read(source, failure, at)
         if log.content is None:
@@ -255,7 +258,7 @@ class _ClusterReader:
         source, body = f"POST {path}?dryRun=All", admission_pod(self.lab, self.cluster)
         runtime_class = str(body["spec"].get("runtimeClassName") or "")
         try:
-            made = self.session.create(path, body, dry_run=True)
+            made = self._patience.ask(lambda: self.session.create(path, body, dry_run=True))
         except TransportFailure as failure:
             if failure.status not in (400, 403, 404, 409, 422):
                 return _not_read(source, failure, at)

@@ -26,6 +26,7 @@ from labproof.clients.kubernetes import KubeSession, KubeTarget
 from labproof.clients.wait import ask_again, wait_until
 from labproof.facts.pod_command import Ran
 from labproof.facts.pod_outcome import Outcome, PodOutcome, classify
+from labproof.facts.reading import Reading, failed, value
 from labproof.facts.refusal import classify_refusal
 from labproof.facts.workload import PodSeen
 from labproof.inventory.models import Cluster, Lab
@@ -289,10 +290,16 @@ class OwnPods:
             last = PodOutcome(Outcome.EVICTED, "Deleted", "the pod was deleted while we waited for it", "GET pod")
         return _with(seen, last, time.monotonic() - started)
 
-    def log(self, seen: PodSeen) -> str:
-        """A pod's whole log; empty when there is none."""
-        content = self.session.log(self.namespace, seen.name).content
-        return (content or b"").decode("utf-8", "replace")
+    def log(self, seen: PodSeen) -> Reading[str]:
+        """A pod's whole log; failed when it cannot be had, which is not the same as empty."""
+        source = f"kubectl -n {self.namespace} logs {seen.name}"
+        try:
+            log = self.session.log(self.namespace, seen.name)
+        except TransportFailure as failure:
+            return failed(source, failure.text, failure.kind.value, time.time())
+        if log.content is None:
+            return failed(source, log.reason or "there is no log", "unavailable", time.time())
+        return value(log.content.decode("utf-8", "replace"), source, time.time())
 
     # ---------------------------------------------------------------- working in it
 

@@ -28,13 +28,12 @@ from labproof.facts.talos import (
 )
 from labproof.inventory.models import Lab, Node
 from labproof.probes import talos_parse as parse
+from labproof.probes.patience import AFTER, Patience
 
 T = TypeVar("T")
 
 RUNTIME, HARDWARE = "runtime", "hardware"
 CUSTOMIZATION = "/etc/cri/conf.d/20-customization.part"
-#: After one of these the node is not asked again: the answer would be the same, a timeout later.
-_GONE = frozenset({Kind.REFUSED, Kind.TIMEOUT, Kind.DNS, Kind.RESET, Kind.TLS, Kind.AUTH})
 
 
 def probe_talos(lab: Lab, node: Node) -> Reading[TalosFacts]:
@@ -127,25 +126,26 @@ class _Asked:
         self.session = session
         self._node = node
         self._admin = admin
-        self._gone: Reading[object] | None = None
+        self._patience = Patience()
 
     def read(self, command: str, ask: Callable[[TalosSession], T]) -> Reading[T]:
         """Ask once; a transport failure becomes the reading's state."""
         source = command.replace("talosctl ", f"talosctl -n {self._node} ", 1)
-        if self._gone is not None:
-            return failed(source, f"not asked any more after: {self._gone.why}", self._gone.kind)
+        lost = self._patience.lost
+        if lost is not None:
+            return failed(source, f"{AFTER}{lost.text}", lost.kind.value)
         at = now()
         try:
-            return value(ask(self.session), source, at)
+            answer = ask(self.session)
+            self._patience.answered()
+            return value(answer, source, at)
         except TransportFailure as failure:
+            self._patience.failed(failure)
             if failure.kind is Kind.UNSUPPORTED:
                 return unsupported(source, failure.text)
             if failure.kind is Kind.NOT_FOUND:
                 return absent(source, failure.text, at)
-            reading: Reading[T] = failed(source, failure.text, failure.kind.value, at)
-            if failure.kind in _GONE:
-                self._gone = failed(source, failure.text, failure.kind.value, at)
-            return reading
+            return failed(source, failure.text, failure.kind.value, at)
         except (AttributeError, KeyError, TypeError, ValueError) as odd:  # a spec of another shape than today's
             return failed(source, f"the answer has an unknown form ({type(odd).__name__})", "protocol", at)
 

@@ -13,19 +13,19 @@ from dataclasses import dataclass, replace
 from labproof.catalogue.gpus import capability
 from labproof.clients.errors import TransportFailure
 from labproof.facts import ffmpeg
-from labproof.facts.nvidia_smi import parse_smi_list
 from labproof.facts.pod_command import Ran
 from labproof.facts.reading import NOT_ASKED, Reading, failed, value
 from labproof.facts.store import now
 from labproof.facts.transcode import AtOnce, Run, TranscodeFacts
 from labproof.facts.workload import PodSeen
-from labproof.inventory.chains import Chain, chains_of
+from labproof.inventory.chains import Chain
 from labproof.inventory.models import Lab
 from labproof.probes.pods import Busy, OwnPods
+from labproof.probes.pods_card import mates_on_card, settle_on_card
 from labproof.probes.transcode_commands import DECODE_LOOPS, Commands
 from labproof.probes.transcode_sampling import Sampler
 from labproof.probes.workload import Ground, declared_pod, explain, not_asked, runs, survey
-from labproof.probes.workload_inspect import NVIDIA_SMI_LIST, floors, read_smi
+from labproof.probes.workload_inspect import floors, read_smi
 
 _KEPT = 4000  # characters of a run's stderr that are kept besides its telling lines
 
@@ -79,7 +79,9 @@ def _observe(pods: OwnPods, lab: Lab, chain: Chain) -> Reading[TranscodeFacts]:
     elif ground.limit < 1:
         return failed("slots", ground.busy, "busy", now())
     else:
-        seen = pods.settle(pods.make("probe", "probe", ground.image.reference, 1))
+        seen = settle_on_card(pods, chain, ground.slots, ground.image.reference, ground.limit, ground.busy)
+        if isinstance(seen, Reading):
+            return seen
         worker = _own(pods, seen)
     facts = replace(facts, probe=value(worker.seen, f"pod {worker.seen.namespace}/{worker.seen.name}"))
     if not runs(worker.seen.outcome):
@@ -224,13 +226,17 @@ def _at_once(pods: OwnPods, worker: Worker, commands: Commands, ground: Ground, 
     if wanted < 2:
         return failed("slots", ground.busy or "only one slot may be held", "busy")
     more = [pods.make("probe", f"at-once-{n}", ground.image.reference, 1) for n in range(1, wanted)]
-    workers = [worker, *(_own(pods, pods.settle(seen)) for seen in more)]
-    stuck = next((w.seen for w in workers if not runs(w.seen.outcome)), None)
+    more = [pods.settle(seen) for seen in more]
+    stuck = next((seen for seen in more if not runs(seen.outcome)), None)
     if stuck is not None:
         said = stuck.text or (stuck.outcome.text if stuck.outcome is not None else "")
         return failed(f"pod {stuck.namespace}/{stuck.name}", f"a pod for the test at once does not run: {said}", "pod")
+    more = mates_on_card(pods, chain, worker.seen, more, ground.image.reference, ground.limit)
+    workers = [worker, *(_own(pods, seen) for seen in more)]
+    if len(workers) < 2:
+        return failed("slots", f"all other slots we may hold are on other cards; {ground.busy}", "busy")
+    wanted = len(workers)
     timings = pods.lab.timings
-    mates = _on_one_card(workers, pods, chain)
     sampler = Sampler(worker.run)
     baseline = sampler.once()
     with ThreadPoolExecutor(wanted, "labproof ffmpeg") as pool:
@@ -244,15 +250,4 @@ def _at_once(pods: OwnPods, worker: Worker, commands: Commands, ground: Ground, 
         run = read_run(f"at-once-{number}", "h264", "encode", one.seen, ran, commands.frames)
         made.append(_Maker(one, commands, pods.lab).compare(run, "psnr") if ran.ok else run)
     pods.remove(*(seen.name for seen in more))
-    return value(AtOnce(wanted, tuple(made), baseline, samples, mates), "encodes started together")
-
-
-def _on_one_card(workers: Sequence[Worker], pods: OwnPods, chain: Chain) -> int | None:
-    """How many pods got a slot of the first one's card; None where the node has one card, so that nothing is asked.
-
-    A pod cannot choose among the cards of a node, and nvidia-smi in it counts the sessions of its own card only.
-    """
-    if sum(1 for other in chains_of(pods.lab) if other.node == chain.node) < 2:
-        return None
-    cards = [tuple(uuid for _, _, uuid in parse_smi_list(w.run(NVIDIA_SMI_LIST).stdout)) for w in workers]
-    return cards.count(cards[0])
+    return value(AtOnce(wanted, tuple(made), baseline, samples), "encodes started together")

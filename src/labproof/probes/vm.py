@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit
@@ -11,6 +11,7 @@ from labproof.facts.reading import Reading, State, absent, failed, unsupported, 
 from labproof.facts.store import now
 from labproof.facts.vm import Guest, PveFacts, StartTask, VmConfig, VmFacts
 from labproof.probes import vm_parse as parse
+from labproof.probes.patience import AFTER, Patience
 
 if TYPE_CHECKING:
     from labproof.clients.pve import PveSession, PveTarget
@@ -26,6 +27,7 @@ class _Api:
 
     def __init__(self, session: PveSession) -> None:
         self._session = session
+        self._patience = Patience()
 
     def read(self, path: str, shape: Callable[[Any], T], **params: Any) -> Reading[T]:
         """GET `path`; what the answer's shape defies is a failed reading of kind `protocol`."""
@@ -34,14 +36,18 @@ class _Api:
         query = "&".join(f"{key}={text}" for key, text in params.items())
         source = f"pvesh get {path}" + (f"?{query}" if query else "")
         at = now()
+        if self._patience.lost is not None:
+            return failed(source, f"{AFTER}{self._patience.lost.text}", self._patience.lost.kind.value)
         try:
             answer = self._session.get(path, **params)
         except TransportFailure as failure:
+            self._patience.failed(failure)
             if failure.kind is Kind.NOT_FOUND:
                 return absent(source, failure.text, at)
             if failure.kind is Kind.UNSUPPORTED:  # PVE 7 has no mappings
                 return unsupported(source, failure.text)
             return failed(source, failure.text, failure.kind.value, at)
+        self._patience.answered()
         try:
             return value(shape(answer), source, at)
         except (KeyError, TypeError, ValueError, AttributeError) as odd:
@@ -163,7 +169,7 @@ def _vm(
     configs: dict[int, VmConfig],
     refused: dict[int, Reading[VmConfig]],
 ) -> VmFacts:
-    vmid = find_vm(vm, node, guests, configs)
+    vmid = find_vm(vm, node, guests, configs, refused)
     if vmid.value is None:
         return VmFacts(vm.name, vmid)
     number = vmid.value
@@ -181,7 +187,13 @@ def _vm(
     )
 
 
-def find_vm(vm: Vm, node: str, guests: Reading[tuple[Guest, ...]], configs: dict[int, VmConfig]) -> Reading[int]:
+def find_vm(
+    vm: Vm,
+    node: str,
+    guests: Reading[tuple[Guest, ...]],
+    configs: dict[int, VmConfig],
+    refused: Mapping[int, Reading[VmConfig]] | None = None,
+) -> Reading[int]:
     """Which VM of the node is the declared one: by id, else by mapping, SMBIOS uuid or name pattern.
 
     Exactly one must match; with several the declaration is ambiguous and nothing is guessed.
@@ -214,6 +226,10 @@ def find_vm(vm: Vm, node: str, guests: Reading[tuple[Guest, ...]], configs: dict
     source = f"{guests.source} ({how or 'no VM on this node'})"
     if len(hits) == 1:
         return value(hits[0], source, guests.at)
+    by_config = match is not None and (match.mapping is not None or match.smbios_uuid is not None)
+    if not hits and by_config and refused:  # the declared one may be among those we could not look at
+        unread = refused[min(refused)]
+        return failed(unread.source, unread.why, unread.kind, unread.at)
     if hits:
         return failed(source, f"{len(hits)} VMs match the declaration: {', '.join(map(str, hits))}", "ambiguous")
     return absent(source, f"no VM of {node} matches the declaration of {vm.name}", guests.at)

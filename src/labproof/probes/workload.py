@@ -18,6 +18,7 @@ from labproof.facts.workload import ImageChoice, LeakSeen, PodSeen, Slots, Workl
 from labproof.inventory.chains import Chain
 from labproof.inventory.models import Cluster, Lab
 from labproof.probes.pods import Busy, OwnPods, refused, run_in
+from labproof.probes.pods_card import settle_on_card
 from labproof.probes.pods_slots import choose_image, disk_pressure, read_slots
 from labproof.probes.workload_inspect import Inspected, inspect, list_devices, read_list
 from labproof.probes.workload_slots import over_request, overflow
@@ -46,7 +47,7 @@ def probe_workload(lab: Lab, chain: Chain) -> Reading[WorkloadFacts]:
     where = f"pods in {cluster.probe.namespace} on {node.name}"
     try:
         with OwnPods(lab, cluster, node.name) as pods:
-            reading = _observe(pods, lab, chain.id)
+            reading = _observe(pods, lab, chain)
     except Busy as busy:
         return failed(where, str(busy), "busy", now())
     except TransportFailure as failure:
@@ -121,7 +122,7 @@ def not_asked(why: str) -> Reading[Any]:
     return Reading(State.NOT_ASKED, why=why)
 
 
-def _observe(pods: OwnPods, lab: Lab, chain_id: str) -> Reading[WorkloadFacts]:
+def _observe(pods: OwnPods, lab: Lab, chain: Chain) -> Reading[WorkloadFacts]:
     cluster, probe = pods.cluster, pods.cluster.probe
     ground = survey(pods, lab)
     if isinstance(ground, Reading):
@@ -132,10 +133,12 @@ def _observe(pods: OwnPods, lab: Lab, chain_id: str) -> Reading[WorkloadFacts]:
     if cluster.runtime_class.expected == "present":
         bare = pods.make("runtime-class-only", "runtime-class-only", image)
     facts = WorkloadFacts(
-        chain_id, pods.node, ground.slots.resource, probe.namespace, probe.via, pods.run, now(), ground.slots,
+        chain.id, pods.node, ground.slots.resource, probe.namespace, probe.via, pods.run, now(), ground.slots,
         ground.image, failed("pods", ground.busy, "busy"),
     )  # fmt: skip
-    facts, inspected = _exec_in_declared(pods, facts) if probe.via == "exec" else _in_own_pod(pods, facts, ground)
+    facts, inspected = (
+        _exec_in_declared(pods, facts) if probe.via == "exec" else _in_own_pod(pods, chain, facts, ground)
+    )
     facts = replace(facts, leak=_without(pods, leak))
     if bare is not None:
         facts = replace(facts, runtime_class_only=_without(pods, bare))
@@ -154,9 +157,14 @@ def _observe(pods: OwnPods, lab: Lab, chain_id: str) -> Reading[WorkloadFacts]:
     )
 
 
-def _in_own_pod(pods: OwnPods, facts: WorkloadFacts, ground: Ground) -> tuple[WorkloadFacts, Inspected | None]:
-    if ground.limit < 1:
-        busy = failed("slots", ground.busy, "busy")
+def _in_own_pod(
+    pods: OwnPods, chain: Chain, facts: WorkloadFacts, ground: Ground
+) -> tuple[WorkloadFacts, Inspected | None]:
+    seen: PodSeen | Reading[Any] = failed("slots", ground.busy, "busy")
+    if ground.limit >= 1:
+        seen = settle_on_card(pods, chain, ground.slots, ground.image.reference, ground.limit, ground.busy)
+    if isinstance(seen, Reading):
+        busy = seen
         return (
             replace(
                 facts, probe=busy, nvidia_smi=busy, listed=busy, env=busy, uid=busy, devices=busy, libraries=busy,
@@ -164,7 +172,6 @@ def _in_own_pod(pods: OwnPods, facts: WorkloadFacts, ground: Ground) -> tuple[Wo
             ),
             None,
         )  # fmt: skip
-    seen = pods.settle(pods.make("probe", "probe", ground.image.reference, 1))
     facts = replace(facts, probe=value(seen, f"pod {seen.namespace}/{seen.name}"))
     if not runs(seen.outcome):
         nothing = not_asked("the probe pod does not run")
@@ -250,6 +257,10 @@ def _vector_add(pods: OwnPods, ground: Ground, short: str) -> Reading[PodSeen]:
     made = pods.make("vector-add", "vector-add", pods.cluster.probe.cuda_image, 1)
     seen = pods.settle(made, lambda outcome: outcome.terminal)
     if seen.outcome is not None and seen.outcome.terminal:
-        seen = replace(seen, log=pods.log(seen)[-4000:])
+        log = pods.log(seen)
+        if log.value is None:
+            pods.remove(seen.name)
+            return failed(log.source, log.why, log.kind, log.at)
+        seen = replace(seen, log=log.value[-4000:])
     pods.remove(seen.name)
     return value(seen, f"pod {seen.namespace}/{seen.name}")

@@ -1,54 +1,131 @@
-"""summary.md: one table a layer, for git wikis."""
+"""summary.md: the run in plain Markdown, for git wikis, MkDocs, BookStack and Wiki.js.
+
+No raw HTML: wikis strip or escape it. Headings say the same from run to run, so that links to their anchors last;
+what changes stands below them.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-HEADINGS = {
-    "host": "Host",
-    "vm": "VM",
-    "talos": "Talos",
-    "kubernetes": "Kubernetes",
-    "workload": "Workload",
-    "transcode": "Transcode",
-}
-STATUS = {0: "green", 1: "red", 5: "nothing ran", 6: "incomplete", 7: "busy"}
+from labproof.report.charts import label, number
+from labproof.report.page import accepted, grouped
+from labproof.report.past import earlier_values
+from labproof.report.wording import LAYERS, SIGNS, duration, ending, first_failures, on_chain, spoken, tally, worst
+
+#: Longest text of a table cell, in characters.
+CELL = 300
 
 
-def summary(result: dict[str, Any]) -> str:
-    """Markdown of one run; anchors are the layers' names and stay the same from run to run."""
-    status = STATUS.get(result["exit_status"], f"exit status {result['exit_status']}")
-    lines = [f"# {_escape(result['lab'])}: {status}", ""]
+def summary(result: dict[str, Any], past: list[dict[str, Any]] | None = None) -> str:
+    """Markdown of one run, to lie beside index.html, badge.svg and sparkline.svg."""
+    word, colour, meaning = ending(result)
+    lines = [f"# GPU proof of {_text(result['lab'])}", "", "[![status](badge.svg)](index.html) ![earlier runs](sparkline.svg)"]
     if result["simulated"]:
-        lines += ["**SIMULATED LAB**: this says nothing about any real machine.", ""]
-    lines += [f"labproof {result['labproof']}, {result['started']}, {result['seconds']:.1f} s", ""]
-    for first in result["first_broken"]:
-        verdict = next(
-            v for v in result["verdicts"] if v["clause"] == first["clause"] and first["chain"] in v["chains"]
-        )
-        lines += _failure(verdict)
-    for layer, heading in HEADINGS.items():
+        lines += ["", "**SIMULATED LAB**: this says nothing about any real machine."]
+    lines += [
+        "",
+        f"**{SIGNS[colour]} {word}**: {meaning} {tally(result['verdicts']) or 'No clause was judged'}.",
+        "",
+        f"{result['started'][:16].replace('T', ' ')} UTC, {duration(result['seconds'])}, labproof {_text(result['labproof'])},"
+        " [whole page](index.html)",
+        "",
+    ]
+    lines += _stack(result) + _broken(result) + _holders(result) + _measurements(result, past or [])
+    for layer, heading in LAYERS.items():
         verdicts = [v for v in result["verdicts"] if v["layer"] == layer]
         if verdicts:
             lines += [f"## {heading}", "", "| Verdict | Clause | On | What |", "| --- | --- | --- | --- |"]
             lines += [_row(v) for v in verdicts]
             lines.append("")
-    return "\n".join(lines)
+    return "\n".join(lines + _unchecked(result) + _exceptions(result)).rstrip() + "\n"
 
 
-def _failure(verdict: dict[str, Any]) -> list[str]:
-    problem = verdict["problems"][0]
-    return [
-        f"**First broken: {verdict['layer']}**, `{verdict['clause']}` on {_escape(verdict['target'])}: "
-        f"{problem['cause']} {_escape(problem['title'])}",
-        "",
-        _escape(problem["impact"]),
-        "",
-        "```text",
-        *problem["remedy"].splitlines(),
-        "```",
-        "",
-    ]
+def _stack(result: dict[str, Any]) -> list[str]:
+    lines = ["## Stack", ""]
+    for chain, content in result["chains"].items():
+        lines += [
+            f"**{_text(chain)}** {_text(content.get('card', ''))} {_text(content['gpu'])}",
+            "",
+            "| Layer | Name | Versions | Verdict |",
+            "| --- | --- | --- | --- |",
+        ]
+        for layer in content["layers"]:
+            verdicts = on_chain(result, chain, layer["layer"])
+            state = worst(verdicts)
+            told = f"{SIGNS[state]} {tally(verdicts)}" if state else "not selected"
+            versions = _text(" · ".join(spoken(layer["versions"])))
+            lines.append(f"| {LAYERS.get(layer['layer'], layer['layer'])} | {_text(layer['name'])} | {versions} | {told} |")
+        lines.append("")
+    return lines
+
+
+def _broken(result: dict[str, Any]) -> list[str]:
+    failures = first_failures(result)
+    lines = ["## First broken layer", ""]
+    if not failures:
+        return [*lines, "None.", ""]
+    for v in failures:
+        lines += [f"**{LAYERS[v['layer']]}**: `{v['clause']}` {_text(v['title'])}, on {_text(v['target'])}", ""]
+        lines += [_text(v["statement"]), ""] if v["statement"] else []
+        for p in v["problems"]:
+            lines += [f"{p['cause']} {_text(p['title'])} ({_text(p['subject'])}). {_text(p['impact'])}", ""]
+            for e in p["evidence"][:4]:
+                lines += ["Seen:", "", *_fence(f"{e['source']}\n{e['text']}"), ""]
+            lines += ["Fix:", "", *_fence(p["remedy"]), "", f"Source: {_text(p['source'])}", ""]
+    return lines
+
+
+def _holders(result: dict[str, Any]) -> list[str]:
+    if not result.get("holders"):
+        return []
+    lines = ["## Who holds what", "", "| Node | Resource | Slots | Pod | Since |", "| --- | --- | --- | --- | --- |"]
+    for h in result["holders"]:
+        for row in h["holders"]:
+            since = row["since"][:16].replace("T", " ")
+            pod = f"{_text(row['app'])} ({_text(row['pod'])})"
+            lines.append(f"| {_text(h['node'])} | {_text(h['resource'])} | {row['slots']} | {pod} | {since} |")
+        if h["allocatable"] is not None and h["pods_read"]:
+            free = max(0, h["allocatable"] - sum(row["slots"] for row in h["holders"]))
+            lines.append(f"| {_text(h['node'])} | {_text(h['resource'])} | {free} | free of {h['allocatable']} | |")
+    return [*lines, ""]
+
+
+def _measurements(result: dict[str, Any], past: list[dict[str, Any]]) -> list[str]:
+    if not result["measurements"]:
+        return []
+    lines = ["## Measurements", "", "| What | Now | Before | GPU |", "| --- | --- | --- | --- |"]
+    for m in result["measurements"]:
+        before = ", ".join(number(v) for v in earlier_values(past, m["chain"], m["name"])[-5:])
+        now = f"{number(m['value'])} {_text(m['unit'])}".strip()
+        lines.append(f"| {_text(label(m['name']))} | {now} | {before or '-'} | {_text(m['chain'])} |")
+    return [*lines, ""]
+
+
+def _unchecked(result: dict[str, Any]) -> list[str]:
+    lines = ["## Not checked", ""]
+    for kind in ("unchecked", "blocked"):
+        for reason, alike in grouped(v for v in result["verdicts"] if v["verdict"] == kind).items():
+            names = ", ".join(sorted({f"`{v['clause']}`" for v in alike}))
+            lines.append(f"- {kind}: {_text(reason)}: {names}")
+    if result["missing"]:
+        lines.append("- expected, but not run: " + ", ".join(sorted({f"`{m['clause']}`" for m in result["missing"]})))
+    if result["deselected"]:
+        lines.append(f"- left out by choice or not declared: {len(result['deselected'])}")
+    return [*lines, ""] if len(lines) > 2 else [*lines, "Nothing was left out.", ""]
+
+
+def _exceptions(result: dict[str, Any]) -> list[str]:
+    rows = accepted(result)
+    if not rows:
+        return []
+    lines = ["## Accepted exceptions", "", "| Clause | Reason | Until | Excuses now |", "| --- | --- | --- | --- |"]
+    for x in rows:
+        until = (x["until"] or "no date") + (" (expired)" if x["expired"] else "")
+        excuses = _text(", ".join(v["target"] for v in x["excuses"])) or "nothing"
+        lines.append(f"| `{x['clause']}` | {_text(x['reason'])} | {until} | {excuses} |")
+    return [*lines, ""]
 
 
 def _row(verdict: dict[str, Any]) -> str:
@@ -57,8 +134,20 @@ def _row(verdict: dict[str, Any]) -> str:
         told = "; ".join(f"{p['cause']} {p['title']} ({p['subject']})" for p in verdict["problems"])
     elif verdict["reason"]:
         told = f"{verdict['title']}: {verdict['reason']}"
-    return f"| {verdict['verdict']} | `{verdict['clause']}` | {_escape(verdict['target'])} | {_escape(told)} |"
+    sign = SIGNS[verdict["verdict"]]
+    return f"| {sign} {verdict['verdict']} | `{verdict['clause']}` | {_text(verdict['target'])} | {_text(told)} |"
 
 
-def _escape(text: str) -> str:
-    return str(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+def _fence(text: str) -> list[str]:
+    """A code block that its own text cannot end."""
+    text = text if len(text) <= 4000 else f"{text[:4000]} …"
+    ticks = "`" * max([3, *(len(run) + 1 for run in re.findall(r"`+", text))])
+    return [f"{ticks}text", *text.splitlines(), ticks]
+
+
+def _text(text: str) -> str:
+    """Text as itself: nothing in it is markup, a table cell or a link."""
+    plain = " ".join(str(text).split())
+    plain = plain if len(plain) <= CELL else f"{plain[:CELL]} …"
+    plain = plain.replace("&", "&amp;").replace("<", "&lt;").replace("://", "&#58;//")
+    return re.sub(r"([\\|`*_\[\]#])", r"\\\1", plain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,13 @@ SIGNS = {"pass": "✓", "fail": "✗", "blocked": "·", "unchecked": "?", "excep
 PLAIN = {"✓": "ok", "✗": "FAIL", "·": "-", "?": "?", "~": "~", "├─": "|-", "└─": "`-"}
 ORDER = ("fail", "unchecked", "blocked", "excepted", "pass")
 COLOURS = {"fail": "red", "unchecked": "yellow", "blocked": "yellow", "excepted": "cyan", "pass": "green"}
+_AFTER = "not asked any more after: "  # how a reading says that its peer was given up before
 WORDS = {0: "green", 1: "RED", 2: "interrupted", 5: "nothing ran", 6: "INCOMPLETE", 7: "BUSY"}
+
+#: Characters of versions behind a layer's line; run.json and the page have all of them.
+SHOWN = 64
+#: Further failures are told in full up to this many; beyond that a line each, the page has the rest.
+TOLD_IN_FULL = 8
 
 
 def write_tree(terminal: TerminalReporter, result: dict[str, Any], folder: Path | None) -> None:
@@ -55,7 +62,7 @@ def _layer_lines(result: dict[str, Any], chain: str, layers: list[dict[str, Any]
         text = ", ".join(f"{counted[v]} {v}" for v in ORDER if counted[v])
         if worst == "blocked":
             text += f" by {verdicts[0]['blocked_by']}"
-        shown = " ".join(layer["versions"].values())
+        shown = textwrap.shorten(" ".join(layer["versions"].values()), SHOWN, placeholder=" ...")
         lines.append((f"{name} {SIGNS[worst]} {text}{'   ' + shown if shown else ''}", COLOURS[worst]))
     return lines
 
@@ -74,6 +81,13 @@ def _write_findings(terminal: TerminalReporter, result: dict[str, Any]) -> None:
         for v in result["verdicts"]
         if v["verdict"] in ("fail", "unchecked") and not any((v["clause"], c) in broken for c in v["chains"])
     ]
+    failed = [v for v in rest if v["verdict"] == "fail"]
+    if len(failed) <= TOLD_IN_FULL:
+        for verdict in failed:
+            terminal.write_line("")
+            terminal.write_line(f"{verdict['severity']} finding:", bold=True)
+            terminal.write_line(explain(verdict))
+        rest = [v for v in rest if v["verdict"] == "unchecked"]
     if rest:
         terminal.write_line("")
         terminal.write_line("also:", bold=True)
@@ -83,19 +97,28 @@ def _write_findings(terminal: TerminalReporter, result: dict[str, Any]) -> None:
 
 
 def _grouped(verdicts: list[dict[str, Any]]) -> list[str]:
-    """A line per failure, and one for all clauses that were unchecked for the same reason."""
+    """A line per failure, and one for all clauses unchecked for one reason, whatever each wanted to read."""
     by_reason: dict[str, list[dict[str, Any]]] = {}
     lines = []
     for verdict in verdicts:
         if verdict["verdict"] == "fail":
             lines.append(f"  fail      {verdict['clause']:<18} {_why(verdict)}")
         else:
-            by_reason.setdefault(verdict["reason"], []).append(verdict)
-    for reason, alike in by_reason.items():
+            by_reason.setdefault(_core(verdict), []).append(verdict)
+    for core, alike in by_reason.items():
         first = alike[0]["clause"]
         name = first if len(alike) == 1 else f"{first} and {len(alike) - 1} more"
-        lines.append(f"  unchecked {name:<18} {reason}")
+        wanted = dict.fromkeys(v["reason"].removesuffix(core).removesuffix(_AFTER).rstrip(": ") for v in alike)
+        about = ", ".join(w for w in list(wanted)[:3] if w) + (" ..." if len(wanted) > 3 else "")
+        lines.append(f"  unchecked {name:<18} {about}: {core}" if about else f"  unchecked {name:<18} {core}")
     return lines
+
+
+def _core(verdict: dict[str, Any]) -> str:
+    """What went wrong, without what was to be read: `status of the VM: no answer within 30 s` -> `no answer ...`."""
+    reason = str(verdict["reason"])
+    why = str(verdict["evidence"][-1]["text"]).removeprefix(_AFTER) if verdict["evidence"] else ""
+    return why if why and reason.endswith(why) else reason
 
 
 def _why(verdict: dict[str, Any]) -> str:

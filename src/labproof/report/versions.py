@@ -17,6 +17,8 @@ def versions_of(facts: Facts, chain: Chain) -> dict[str, dict[str, str]]:
         "vm": _vm(facts, chain),
         "talos": _talos(facts, chain),
         "kubernetes": _kubernetes(facts, chain),
+        "workload": _workload(facts, chain),
+        "transcode": _transcode(facts, chain),
     }
     return {layer: {k: v for k, v in versions.items() if v} for layer, versions in found.items()}
 
@@ -46,7 +48,14 @@ def _host(facts: Facts, chain: Chain) -> dict[str, str]:
 
 def _vm(facts: Facts, chain: Chain) -> dict[str, str]:
     pve = facts.pve(chain.host.name).value if chain.host else None
-    return {"pve_api": pve.version.value.version} if pve is not None and pve.version.value is not None else {}
+    if pve is None:
+        return {}
+    vm = next((v for v in pve.vms if chain.vm is not None and v.name == chain.vm.name), None)
+    status = vm.status.value if vm is not None else None
+    return {
+        "pve_api": pve.version.value.version if pve.version.value is not None else "",
+        "qemu_machine": status.running_machine if status is not None else "",
+    }
 
 
 def _talos(facts: Facts, chain: Chain) -> dict[str, str]:
@@ -58,6 +67,7 @@ def _talos(facts: Facts, chain: Chain) -> dict[str, str]:
         "talos": here.version.value.tag if here.version.value else "",
         "driver": drivers[0] if drivers else "",
         "schematic": here.schematic.value.id[:12] if here.schematic.value else "",
+        "extensions": ", ".join(sorted(f"{x.name} {x.version}" for x in here.extensions.value or ())),
     }
 
 
@@ -69,6 +79,35 @@ def _kubernetes(facts: Facts, chain: Chain) -> dict[str, str]:
     found = {"kubernetes": here.version.value or ""}
     if node is not None:
         resource = chain.cluster.plugin.resource_name
+        found["kubelet"] = node.kubelet
         found["containerd"] = node.runtime
         found["slots"] = f"{node.allocatable.get(resource, 0)} x {resource}"
+    plugin = next((d for d in here.daemonsets.value or () if d.role == "plugin" and d.images), None)
+    if plugin is not None:
+        found["plugin"] = _tag(plugin.images[0])
     return found
+
+
+def _workload(facts: Facts, chain: Chain) -> dict[str, str]:
+    here = facts.workload(chain.id).value
+    if here is None:
+        return {}
+    smi = here.nvidia_smi.value
+    report = smi.report.value if smi is not None else None
+    found = {"image": here.image.reference.rpartition("/")[2]}
+    if report is not None:
+        found["gpu_driver"] = report.driver_version.value or ""
+        found["cuda"] = report.cuda_version.value or ""
+    return found
+
+
+def _transcode(facts: Facts, chain: Chain) -> dict[str, str]:
+    here = facts.transcode(chain.id).value
+    return {"ffmpeg": here.ffmpeg_version.value or ""} if here is not None else {}
+
+
+def _tag(image: str) -> str:
+    """Tag of an image reference, the digest's beginning where there is no tag."""
+    name, _, digest = image.partition("@")
+    tag = name.rpartition("/")[2].partition(":")[2]
+    return tag or digest[:19]

@@ -48,6 +48,8 @@ class Ended:
 
 def finish_run(run: Ended) -> dict[str, Any]:
     """Write run.json, the page and the summary; point `latest` at this run; return run.json's content."""
+    from labproof.report.holders import holdings
+    from labproof.report.measured import measurements
     from labproof.report.versions import simulated, versions_of
 
     verdicts = sorted(run.verdicts, key=_height)
@@ -64,16 +66,16 @@ def finish_run(run: Ended) -> dict[str, Any]:
         "started": datetime.fromtimestamp(run.began, UTC).isoformat(timespec="seconds"),
         "seconds": round(run.seconds, 3),
         "exit_status": exit_status(run.pytests, verdicts, len(missing), run.fail_on, run.others_failed),
-        "chains": {c.id: {"gpu": c.gpu.device, "layers": _layers(c, by_chain[c.id])} for c in chains},
+        "chains": {c.id: {**_card(c), "layers": _layers(c, by_chain[c.id])} for c in chains},
         "verdicts": verdicts,
         "first_broken": first_broken(verdicts, chains),
         "expected": run.expected,
         "missing": missing,
         "deselected": run.deselected,
         "versions": {key: text for per in by_chain.values() for layer in per.values() for key, text in layer.items()},
-        "measurements": [
-            {"chain": v["chain"], "clause": v["clause"], **m} for v in verdicts for m in v["measurements"]
-        ],
+        "measurements": measurements(run.facts, chains, verdicts),
+        "holders": holdings(run.facts, chains),
+        "exceptions": [x.model_dump(mode="json") for x in run.lab.exceptions],
     }
     write_text(run.folder / "run.json", json.dumps(result, indent=1) + "\n")
     _point_latest(run.folder)
@@ -82,12 +84,17 @@ def finish_run(run: Ended) -> dict[str, Any]:
 
 
 def render(folder: Path, result: dict[str, Any]) -> None:
-    """Write what is rendered from run.json."""
+    """Write what is rendered from run.json, and from the history of the runs before it where there is one."""
+    from labproof.report.badge import badge, sparkline
     from labproof.report.markdown import summary
     from labproof.report.page import page
+    from labproof.report.past import past_runs
 
-    write_text(folder / "summary.md", summary(result))
-    write_text(folder / "index.html", page(result))
+    past = past_runs(folder.parent.parent, result)
+    write_text(folder / "badge.svg", badge(result))
+    write_text(folder / "sparkline.svg", sparkline(result, past))
+    write_text(folder / "summary.md", summary(result, past))
+    write_text(folder / "index.html", page(result, past))
 
 
 def first_broken(verdicts: Iterable[dict[str, Any]], chains: Iterable[Chain]) -> list[dict[str, str]]:
@@ -101,6 +108,13 @@ def first_broken(verdicts: Iterable[dict[str, Any]], chains: Iterable[Chain]) ->
                 found.append({"chain": chain.id, "clause": verdict["clause"], "cause": cause})
                 break
     return found
+
+
+def _card(chain: Chain) -> dict[str, str]:
+    from labproof.catalogue.gpus import capability
+
+    known = capability(chain.gpu.device)
+    return {"gpu": chain.gpu.device, "address": chain.gpu.address or "", "card": known.name if known else chain.gpu.name}
 
 
 def _layers(chain: Chain, versions: dict[str, dict[str, str]]) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER with 0 s: the kernel send
 
 #: What the relay does to a connection, and what a server's hook does to a request.
 WIRE_KINDS = frozenset({"refused", "reset", "end", "stall", "garbage", "certificate"})
-REQUEST_KINDS = frozenset({"status", "half", "trickle", "page", "exec-closed", "exec-dropped"})
+REQUEST_KINDS = frozenset({"status", "half", "trickle", "page", "exec-closed", "exec-dropped", "lost"})
 
 _SAID = {
     401: "Unauthorized",
@@ -204,6 +204,8 @@ class Line:
             trouble = self._note(request.method, request.path, request.query_string)
             if trouble is None:
                 return await handler(request)
+            if trouble.kind == "lost":  # done, but nobody is told
+                await handler(request)
             return await _bad_answer(request, trouble)
 
         return disturbed

@@ -23,10 +23,13 @@ class Fault:
         cause: id of the cause that the suite must name.
         clause: id of the clause that must fail.
         finding: severity of that clause.
-        layer: file the fault is listed in (host, vm, talos, kubernetes, workload, transcode).
+        layer: file the fault is listed in (host, vm, talos, kubernetes, workload, transcode, variations).
         set: merge patch on the inputs tree; inputs only, symptoms follow.
         also: further clauses that must fail because they state the same fact at the same layer.
+        also_causes: causes that those clauses must name, where it is another than `cause`.
         variation: variation the fault belongs to, None for the plain lab.
+        layers: layers selected in the run that finds it, where a layer below would find another cause first (a pod
+            meets a missing kernel module only under `-m workload`); empty: all.
     """
 
     id: str
@@ -37,7 +40,9 @@ class Fault:
     layer: str
     set: Mapping[str, Any] = field(default_factory=dict)
     also: tuple[str, ...] = ()
+    also_causes: tuple[str, ...] = ()
     variation: str | None = None
+    layers: tuple[str, ...] = ()
 
 
 def load_faults() -> dict[str, Fault]:
@@ -60,7 +65,8 @@ def _faults(files: tuple[tuple[Path, int], ...]) -> dict[str, Fault]:
             if name in found:
                 raise ValueError(f"{path.name}: fault {name} is listed twice")
             try:
-                fault = Fault(id=name, layer=path.stem, **{**entry, "also": tuple(entry.get("also", ()))})
+                lists = {key: tuple(entry.get(key, ())) for key in ("also", "also_causes", "layers")}
+                fault = Fault(id=name, layer=path.stem, **{**entry, **lists})
             except TypeError as wrong:
                 raise ValueError(f"{path.name}: fault {name}: {wrong}") from wrong
             if fault.finding not in get_args(Finding):

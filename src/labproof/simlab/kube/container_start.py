@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from labproof.simlab.kube.kubelet import Kubelet
 
 
+_WRITABLE = ("/etc/kubernetes", "/etc/cni", "/usr/libexec/kubernetes", "/usr/etc/udev")  # on Talos, beside /var and /run
+
+
 class ConfigMissing(Exception):
     """CreateContainerConfigError."""
 
@@ -26,6 +29,10 @@ class CreateFailed(Exception):
 
 class StartFailed(Exception):
     """RunContainerError / StartError."""
+
+
+class StartHangs(Exception):
+    """The runtime does not come back: the container stays where it is, and no event tells why."""
 
 
 @dataclass
@@ -98,9 +105,16 @@ def build_world(kubelet: Kubelet, pod: Obj, run: PodRun, container: ContainerRun
 
     Raises:
         ConfigMissing, CreateFailed, StartFailed: in the words of the kubelet, containerd or runc.
+        StartHangs: the node's toolkit never answers.
     """
+    from labproof.simlab.kube.service_table import service_for  # it imports this module's users
+
     state: NodeState = kubelet.state
     spec = container.spec
+    # the GPU stack's own pods, and the owner's services, have run since before the toolkit was touched
+    longer = service_for(runtime.argv_of(spec, image), image) is not None
+    toolkit = {} if longer else kubelet.inputs.get("toolkit") or {}
+    privileged = bool((spec.get("securityContext") or {}).get("privileged"))
     response = responses(kubelet, run, container.name)
     env = environment(kubelet, pod, spec, image, response)
     nodes = {d.path: d for d in state.device_nodes}
@@ -113,6 +127,15 @@ def build_world(kubelet: Kubelet, pod: Obj, run: PodRun, container: ContainerRun
                 "no such file or directory"
             )
         devices[path] = nodes[path]
+    folder = read_only_folder(pod, spec, state)
+    if folder:
+        failed = kubelet.cluster.store.hex("container")
+        raise CreateFailed(
+            f'failed to generate container "{failed}" spec: failed to generate spec: failed to mkdir "{folder}": '
+            f"mkdir {folder}: read-only file system"
+        )
+    if toolkit.get("hangs") and runtime.uses_nvidia_runtime(state, run.handler):
+        raise StartHangs
     injection = runtime.Injection()
     if response.cdi:
         injection = runtime.cdi(state, response.cdi, kubelet.cdi_specs())
@@ -128,6 +151,8 @@ def build_world(kubelet: Kubelet, pod: Obj, run: PodRun, container: ContainerRun
         env["NVIDIA_VISIBLE_DEVICES"] = "void"  # toolkit >= 1.18 (facts K73)
     elif runtime.uses_nvidia_runtime(state, run.handler):
         injection = runtime.legacy(state, env)
+        if toolkit.get("refuses_env") and injection.devices and not privileged:
+            injection = runtime.refused_environment()
         if injection.error:
             raise StartFailed(
                 "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc "
@@ -137,7 +162,6 @@ def build_world(kubelet: Kubelet, pod: Obj, run: PodRun, container: ContainerRun
         injection = runtime.from_driver_root(state)  # operands load NVML from the host's driver root
     devices |= injection.devices
     allowed = set(devices)
-    privileged = bool((spec.get("securityContext") or {}).get("privileged"))
     if privileged:
         devices |= nodes
         allowed |= set(nodes)
@@ -159,11 +183,7 @@ def build_world(kubelet: Kubelet, pod: Obj, run: PodRun, container: ContainerRun
         read_only_root=bool((spec.get("securityContext") or {}).get("readOnlyRootFilesystem")),
         image_inputs=kubelet.cluster.inputs.get("images") or {},
     )
-    from labproof.simlab.kube.service_table import service_for  # it imports this module's users
-
-    if service_for(runtime.argv_of(spec, image), image) is not None:
-        return world  # the GPU stack's own pods have run since before the toolkit was touched
-    return limited(world, kubelet.inputs.get("toolkit"))
+    return limited(world, toolkit)
 
 
 def _mounted_devices(pod: Obj, spec: Obj, nodes: dict[str, DeviceNode]) -> dict[str, DeviceNode]:
@@ -180,11 +200,38 @@ def _mounted_devices(pod: Obj, spec: Obj, nodes: dict[str, DeviceNode]) -> dict[
     return found
 
 
+def _cannot_make(state: NodeState, path: str) -> str:
+    """The folder of a host path that would have to be made on a read-only root; empty when there is none.
+
+    Talos' root is an image: of /usr and /etc only a few places can be written (facts kubernetes-gpu 4, K29, K78).
+    """
+    if state.os != "talos" or not path.startswith(("/usr/", "/etc/")) or path.startswith(_WRITABLE):
+        return ""
+    there = {"/usr", "/usr/bin", "/usr/lib", "/usr/local", "/etc", "/etc/containerd", "/etc/cri", "/etc/cri/conf.d"}
+    parts = path.rstrip("/").split("/")
+    for length in range(2, len(parts) + 1):
+        folder = "/".join(parts[:length])
+        if folder not in there and not f"{state.library_root}/".startswith(f"{folder}/"):
+            return folder
+    return ""
+
+
+def read_only_folder(pod: Obj, spec: Obj, state: NodeState) -> str:
+    """The folder that containerd cannot make for one of a container's mounts; empty when all can be mounted."""
+    sources = {v["name"]: v["hostPath"]["path"] for v in pod["spec"].get("volumes") or [] if v.get("hostPath")}
+    paths = (sources.get(mount["name"], "") for mount in spec.get("volumeMounts") or [])
+    return next((folder for path in paths if (folder := _cannot_make(state, path))), "")
+
+
 def mount_error(pod: Obj, state: NodeState) -> tuple[str, str]:
     """The first volume that cannot be mounted: its name and the kubelet's text; ("", "") when all can."""
     paths = {d.path for d in state.device_nodes}
     for volume in pod["spec"].get("volumes") or []:
         source = volume.get("hostPath")
+        folder = _cannot_make(state, source["path"]) if source and source.get("type") == "DirectoryOrCreate" else ""
+        if folder:
+            text = f'MountVolume.SetUp failed for volume "{volume["name"]}" : mkdir {folder}: read-only file system'
+            return volume["name"], text
         if source and source.get("type") == "CharDevice" and source["path"] not in paths:
             return volume["name"], (
                 f'MountVolume.SetUp failed for volume "{volume["name"]}" : hostPath type check failed: '

@@ -46,6 +46,8 @@ class ContainerManager:
         except container_start.ConfigMissing as missing:
             self._waits(run, pod, container, "CreateContainerConfigError", str(missing))
             return
+        except container_start.StartHangs:
+            return
         except container_start.CreateFailed as failed:
             self._waits(run, pod, container, "CreateContainerError", str(failed))
             return

@@ -76,6 +76,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", True, ("pvc",), sub=(_STATUS,)),
     Kind("", "v1", "resourcequotas", "ResourceQuota", True, ("quota",), sub=(_STATUS,)),
     Kind("", "v1", "limitranges", "LimitRange", True, ("limits",)),
+    Kind("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", True, ("netpol",)),
     Kind("apps", "v1", "daemonsets", "DaemonSet", True, ("ds",), categories=("all",), sub=(_STATUS,)),
     Kind(
         "apps",

@@ -45,7 +45,7 @@ class Kubelet:
         self.images: dict[str, str] = {}
         self.specs: dict[str, tuple[str, ...]] = {}
         self.cdi_hook = ""
-        self.gates: set[str] = set()  # files under /run/nvidia/validations
+        self.gates: set[str] = set(inputs.get("validations") or ())  # files under /run/nvidia/validations
         self.xid_listeners: list[Callable[[int], None]] = []  # plugins that wait for NVML's critical Xid events
         self.restarted_at: list[Callable[[], None]] = []  # plugins that watch kubelet.sock
         capacity = inputs.get("capacity") or {}

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _NFD_LABELS = tuple(f"feature.node.kubernetes.io/pci-{n}.present" for n in ("10de", "0302_10de", "0300_10de"))
 _OPERANDS = {
     "nvidia-driver-daemonset": "driver",
+    "nvidia-container-toolkit-daemonset": "container-toolkit",
     "nvidia-operator-validator": "operator-validator",
     "nvidia-device-plugin-daemonset": "device-plugin",
     "gpu-feature-discovery": "gpu-feature-discovery",
@@ -21,6 +22,7 @@ _OPERANDS = {
 }
 _STATES = {
     "nvidia-driver-daemonset": "state-driver",
+    "nvidia-container-toolkit-daemonset": "state-container-toolkit",
     "nvidia-operator-validator": "state-operator-validation",
     "nvidia-device-plugin-daemonset": "state-device-plugin",
     "gpu-feature-discovery": "gpu-feature-discovery",
@@ -125,7 +127,9 @@ class OperatorChart:
 
 
 def _validation(component: str, namespace_image: str, install_dir: str) -> Obj:
+    mounts = [{"name": "driver-install-dir", "mountPath": install_dir}] if component == "driver" else []
     return {
+        "volumeMounts": mounts,
         "name": f"{component}-validation",
         "image": namespace_image,
         "command": ["nvidia-validator"],
@@ -183,6 +187,7 @@ def operands(policy: Obj, namespace: str, operator_image: str) -> list[Obj]:
             "nvidia-operator-validator", namespace, policy,
             {
                 "initContainers": [_validation(c, operator_image, install) for c in _VALIDATIONS],
+                "volumes": [{"name": "driver-install-dir", "hostPath": {"path": install, "type": ""}}],
                 "containers": [
                     {"name": "nvidia-operator-validator", "image": operator_image, "command": ["gpu-operator"],
                      "securityContext": {"privileged": True}}
@@ -196,6 +201,16 @@ def operands(policy: Obj, namespace: str, operator_image: str) -> list[Obj]:
             "command": ["nvidia-driver"], "args": ["init"], "securityContext": {"privileged": True},
         }  # fmt: skip
         found.append(_daemonset("nvidia-driver-daemonset", namespace, policy, {"containers": [driver]}))
+    if spec["toolkit"]["enabled"] and not spec["cdi"]["nriPluginEnabled"]:  # GO#2382 (K29)
+        drop_in = "containerd-drop-in-config"
+        toolkit = {
+            "name": "nvidia-container-toolkit-ctr", "image": "nvcr.io/nvidia/k8s/container-toolkit:v1.19.1",
+            "command": ["nvidia-toolkit"], "securityContext": {"privileged": True},
+            "volumeMounts": [{"name": drop_in, "mountPath": "/runtime/config-dir.d/"}],
+        }  # fmt: skip
+        drop_ins = {"name": drop_in, "hostPath": {"path": "/etc/containerd/conf.d", "type": "DirectoryOrCreate"}}
+        body = {"containers": [toolkit], "volumes": [drop_ins]}
+        found.append(_daemonset("nvidia-container-toolkit-daemonset", namespace, policy, body))
     config = spec["devicePlugin"].get("config") or {}
     volumes = [{"name": "host-root", "hostPath": {"path": "/", "type": ""}}]
     manager = [
@@ -291,7 +306,7 @@ def reconcile(cluster: SimCluster) -> None:
     kind = cluster.kinds.named("ClusterPolicy", "nvidia.com/v1")
     if kind is None:
         return
-    policy = next(cluster.store.each(kind.key), None)
+    policy, *others = [*cluster.store.each(kind.key)] or [None]
     namespace = str((cluster.inputs.get("plugin") or {}).get("namespace", "gpu-operator"))
     running = [
         p
@@ -300,6 +315,9 @@ def reconcile(cluster: SimCluster) -> None:
     ]
     if policy is None or not running:
         return
+    for other in others:  # only the first one rules
+        if (other.get("status") or {}).get("state") != "ignored":
+            cluster.store.put(kind, {**other, "status": {"namespace": namespace, "state": "ignored"}})
     nodes = cluster.store.all("nodes")
     any_nfd = any(k.startswith("feature.node.kubernetes.io/") for n in nodes for k in n["metadata"].get("labels") or {})
     gpu_nodes = [n for n in nodes if any((n["metadata"].get("labels") or {}).get(k) == "true" for k in _NFD_LABELS)]

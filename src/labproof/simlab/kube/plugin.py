@@ -58,9 +58,30 @@ def _config_map(running: Running) -> str:
     return ""
 
 
+def cut_off(running: Running) -> bool:
+    """Whether a NetworkPolicy isolates the pod's egress and allows none of it."""
+    mine: dict[str, str] = running.pod["metadata"].get("labels") or {}
+    policies = running.kubelet.cluster.store.all("networkpolicies.networking.k8s.io", running.pod["metadata"]["namespace"])
+    chosen = [
+        p["spec"] for p in policies
+        if "Egress" in (p["spec"].get("policyTypes") or ())
+        and ((p["spec"].get("podSelector") or {}).get("matchLabels") or {}).items() <= mine.items()
+    ]  # fmt: skip
+    return bool(chosen) and not any(spec.get("egress") for spec in chosen)
+
+
 def config_manager(running: Running) -> None:
     """The config-manager: with ONESHOT it selects and leaves, else it stays and watches the node's label."""
     now = running.kubelet.cluster.clock.now()
+    if cut_off(running):
+        node = running.kubelet.name
+        text = (
+            "Failed to watch *v1.Node: failed to list *v1.Node: Get "
+            f'"https://10.96.0.1:443/api/v1/nodes?fieldSelector=metadata.name%3D{node}&limit=500&resourceVersion=0": '
+            "dial tcp 10.96.0.1:443: i/o timeout"
+        )
+        running.later(30.0, lambda: running.log(klog(now + 30.0, "reflector.go:200", f'"Unhandled Error" err="{text}"', "E")))
+        return
     _, error = chosen_config(running)
     if error:
         running.log(klog(now, "main.go:166", f"error: {error}", "E"))
@@ -168,6 +189,13 @@ def _discover(running: Running, settings: dict[str, Any], say: Callable[..., Non
     """Find devices; False when the process will exit or idle for ever."""
     strategy, fatal = settings["deviceDiscoveryStrategy"], settings["failOnInitError"]
     error = nvml_error(running)
+    if "NVIDIA_DRIVER_ROOT" in running.world.env and "driver-ready" not in running.kubelet.gates:
+        # an operand that was not told where the driver is looks below an empty root (K77)
+        missing = f"libcuda.so.{running.kubelet.state.driver_version}: not found"
+        text = f"unable to create cdi spec file: failed to get CDI spec: failed to locate driver libraries: {missing}"
+        say("main.go:173", f"error starting plugins: error getting plugins: {text}", "E")
+        running.later(0.1, lambda: running.exit(1, ""))
+        return False
     resolved = strategy
     if strategy == "auto":
         resolved = "nvml" if "libnvidia-ml.so.1" in running.world.libraries else ""
@@ -257,8 +285,8 @@ def _serve(
             running.later(1.0, lambda: running.exit(137, "OOMKilled"))
         for gpu in gpus:
             for xid, after in (gpu.card.inputs.get("incidents") or {}).items():
-                if int(xid) not in _IGNORED_XIDS:
-                    wait = max(0.5, kubelet.state.booted_at + float(after) - at)
+                wait = kubelet.state.booted_at + float(after) - at
+                if int(xid) not in _IGNORED_XIDS and wait > 0:  # of one before nobody tells it
                     running.later(wait, partial(_mark_unhealthy, running, devices, gpu.uuid, int(xid)))
 
     def kubelet_came_back() -> None:

@@ -185,7 +185,7 @@ def legacy(node: NodeState, env: Mapping[str, str]) -> Injection:
         return Injection(error=_hook("initialization error: nvml error: driver not loaded"))
     if node.library_version and node.library_version != node.driver_version:
         return Injection(error=_hook("initialization error: nvml error: driver/library version mismatch"))
-    if node.bpf_jit_harden >= 2 and node.toolkit and _version(node.toolkit) < (1, 14):
+    if node.bpf_jit_harden >= 2 and node.os == "talos" and _version(node.os_version) < (1, 13):
         return Injection(
             error=_hook(
                 "mount error: failed to add device rules: unable to generate new device filter program from "
@@ -216,6 +216,14 @@ def legacy(node: NodeState, env: Mapping[str, str]) -> Injection:
     wanted_caps = env.get("NVIDIA_DRIVER_CAPABILITIES") or "utility,compute"
     capabilities = set(CAPABILITY_LIBRARIES) if wanted_caps == "all" else set(wanted_caps.split(","))
     return _inject(node, gpus, capabilities)
+
+
+def refused_environment() -> Injection:
+    """A hook that takes no device list from the environment of an unprivileged container (facts kubernetes-gpu K45)."""
+    return Injection(
+        error="error during container init: error running prestart hook #0: exit status 1, stdout: , stderr: "
+        "insufficient privileges to read device list from NVIDIA_VISIBLE_DEVICES envvar"
+    )
 
 
 def cdi(node: NodeState, names: list[str], specs: Mapping[str, tuple[str, ...]]) -> Injection:

@@ -16,6 +16,7 @@ _BY_PROGRAM: dict[str, Service] = {
     "nvidia-validator": operator_pods.validator,
     "wait-for-toolkit": operator_pods.wait_for_toolkit,
     "dcgm-exporter": forever(),
+    "nvidia-toolkit": forever(),
     "gpu-operator": forever(),
 }
 

@@ -5,6 +5,8 @@ Inputs: `clusters.<name>.nodes.<node>.toolkit`, all keys optional:
     denies: [path]                     device nodes that are there, but the device cgroup refuses them
     modes: {path: "0660"}              permission bits of device nodes inside containers
     breaks_programs: true              every program dies by SIGSEGV while its libraries are loaded
+    refuses_env: true                  hardened: takes no device list from the environment of unprivileged containers
+    hangs: true                        the runtime never comes back from starting a container
 """
 
 from __future__ import annotations

@@ -1,0 +1,140 @@
+"""Each healthy variation of the lab is also run with one fault a layer, which must be found, and nothing else.
+
+Here the chains count: a fault of one of two chains breaks that one, and the other stays green.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from labproof.checks.registry import LAYERS, clauses
+from labproof.simlab.faults import load_faults
+from labproof.simlab.world import variations
+
+FAULTS = load_faults()
+
+#: variation -> a fault a layer: host, vm, talos, kubernetes, workload, transcode.
+TABLE = {
+    "second-gpu": (
+        "usb-on-host-driver", "functions-not-passed", "card-not-reset", "plugin-stream-lost", "memory-errors",
+        "encoder-slower-than-real-time",
+    ),
+    "gpu-stays-with-host": (
+        "vtd-off", "hosts-own-card-passed", "uvm-module-not-configured", "runtime-class-absent",
+        "uvm-refused-by-cgroup", "decoder-without-h264",
+    ),
+    "two-cards": (
+        "second-card-gone", "second-card-not-passed", "second-card-not-reset", "one-replica",
+        "second-card-memory-errors", "second-card-without-encoder",
+    ),
+    "all-slots-taken": (
+        "card-dead", "hostpci-rolled-back", "gpu-rebound-in-guest", "rejected-pod-left", "workload-without-slot",
+    ),  # there is no slot to see a fault of transcoding in
+    "all-slots-taken-exec": (
+        "link-errors", "vm-switched-off", "drm-module-not-configured", "kubelet-stopped", "own-pod-without-video",
+        "encoder-absent",
+    ),
+    "hand-labelled": (
+        "card-gone", "gpu-held-by-other-vm", "bpf-hardening-default", "typed-label-missing", "card-node-not-injected",
+        "picture-damaged",
+    ),
+    "seabios-x86-64-v3": (
+        "console-on-the-card", "ovmf-instead-of-seabios", "toolkit-extension-missing", "node-cordoned",
+        "card-hangs", "encoder-absent",
+    ),
+    "partial-vfio-ids": (
+        "declared-function-not-listed", "audio-function-not-passed", "nvidia-modules-not-configured",
+        "discovery-left-at-auto", "cgroup-rules-lost", "consumer-sessions-exhausted",
+    ),
+    "amd-host": (
+        "amd-iommu-switched-off", "mapping-stale", "card-not-reset", "plugin-config-edited", "kernel-result-wrong",
+        "encoder-without-hevc",
+    ),
+    "pve9-systemd-boot": (
+        "systemd-boot-two-lines", "mapping-without-subsystem", "old-version-after-upgrade", "cni-not-ready",
+        "library-cache-broken", "encoder-absent",
+    ),
+    "operator": (
+        "initramfs-stale", "vm-locked", "cdi-generator-fails", "operator-on-talos-1.12", "cdi-hook-path-absent",
+        "encoder-absent",
+    ),
+    "two-hosts": (
+        "second-host-vtd-off", "second-vm-without-hostpci", "second-node-without-modules", "second-node-cordoned",
+        "second-node-without-uvm", "second-node-decodes-in-software",
+    ),
+    "declared-extras": (
+        "no-binding-configured", "memory-pending", "schematic-lost-extension", "declared-taint-lost",
+        "default-runtime-nvidia", "decoder-without-h264",
+    ),
+}  # fmt: skip
+CASES = [(variation, fault) for variation, faults in TABLE.items() for fault in faults]
+CASES += [
+    (f.variation, f.id) for f in FAULTS.values() if f.layer == "variations" and (f.variation, f.id) not in CASES
+]
+
+
+def test_every_layer_of_every_listed_variation_is_broken_once():
+    assert set(TABLE) <= set(variations("t4-jellyfin"))
+    for variation, faults in TABLE.items():
+        layers = [clauses()[FAULTS[fault].clause].layer for fault in faults]
+        assert layers == list(LAYERS[: len(layers)]), variation
+
+
+@pytest.mark.parametrize(("variation", "name"), CASES, ids=[f"{v}-{f}" for v, f in CASES])
+def test_a_fault_in_a_variation_is_found_on_its_chains_only(judged, variation, name):
+    fault = FAULTS[name]
+    clause = clauses()[fault.clause]
+    outcome = judged([name], variation)
+    told = outcome.describe()
+    assert fault.cause in outcome.causes(fault.clause), told
+    assert set(outcome.of("fail")) == {fault.clause, *fault.also}, told
+    assert outcome.unchecked_but_not_busy() == [], told
+    broken = {
+        chain for key, ruling in outcome.rulings.items()
+        if key[0] == clause.id and ruling.verdict == "fail" for chain in outcome.chains[key]
+    }  # fmt: skip
+    blocking = clause.severity == "blocking"
+    assert outcome.first_broken() == ((fault.clause, fault.cause) if blocking else None), told
+    for key, ruling in outcome.rulings.items():
+        chains, layer = outcome.chains[key], clauses()[key[0]].layer
+        if not chains & broken:
+            assert ruling.verdict in ("pass", "fail" if key[0] in fault.also else "pass"), told
+        elif blocking and chains <= broken and LAYERS.index(layer) > LAYERS.index(clause.layer):
+            assert ruling.verdict == "blocked", told
+        elif not blocking and layer != clause.layer:
+            assert ruling.verdict != "blocked", told
+
+
+# ------------------------------------------------------------------ a few through the command
+
+
+def _pytest(folder, *options):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "LABPROOF_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "--pyargs", "labproof.suites", "-p", "no:cacheprovider", *options],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def test_two_chains_on_two_workers_keep_each_gpu_to_one(tmp_path):
+    ran = _pytest(tmp_path, "--sim", "t4-jellyfin", "--variation", "two-hosts", "-n", "2", "--dist", "loadgroup", "-v")
+    assert ran.returncode == 0, ran.stdout[-3000:]
+    workers = {}
+    for worker, group in re.findall(r"^\[(gw\d)\].* PASSED .*@(gpu-\S+)", ran.stdout, re.MULTILINE):
+        workers.setdefault(group, set()).add(worker)
+    assert set(workers) == {"gpu-moody-moody-good", "gpu-moody-moody-fine"}
+    assert all(len(found) == 1 for found in workers.values()), workers
+
+
+def test_a_gpu_in_use_ends_with_its_own_status(tmp_path):
+    ran = _pytest(tmp_path, "--sim", "t4-jellyfin", "--variation", "all-slots-taken")
+    assert ran.returncode == 7, ran.stdout[-3000:]
+    run = json.loads((tmp_path / "reports/latest/run.json").read_text("utf-8"))
+    verdicts = {v["clause"]: v for v in run["verdicts"]}
+    assert verdicts["POD-OVERFLOW-001"]["verdict"] == "pass"
+    assert {v["verdict"] for v in verdicts.values()} == {"pass", "unchecked"}
+    assert "photos/immich-ml" in verdicts["CODEC-H264-001"]["reason"]

@@ -1,0 +1,1 @@
+"""`labproof lint`: mistakes that are visible in an owner's files, before anything is applied."""
