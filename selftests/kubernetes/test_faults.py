@@ -451,7 +451,6 @@ FAULTS = [
     (handler_unknown_on_an_old_release, {"K8S-RTC-001": ["K22"]}),
     (crashing(NO_STRATEGY), {"K8S-PLUGIN-001": ["K20"]}),
     (crashing(NVML), {"K8S-PLUGIN-001": ["K21"]}),
-    (crashing("libcuda.so.1: not found"), {"K8S-PLUGIN-001": ["K77"]}),
     (crashing("dial tcp 10.96.0.1:443: i/o timeout"), {"K8S-PLUGIN-001": ["K75"]}),
     (crashing("specified config t4 does not exist"), {"K8S-PLUGIN-001": ["K04"]}),
     (crashing("specified config  does not exist"), {"K8S-PLUGIN-001": ["K05"]}),

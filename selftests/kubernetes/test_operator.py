@@ -76,7 +76,7 @@ def no_operator(w):
 
 
 def two_policies(w):
-    w.policies = [ready(), ready("notReady", "False", "Error")]
+    w.policies = [ready(), ready("ignored", "False", "Error")]
 
 
 def driver_on_talos(w):
@@ -137,7 +137,7 @@ def config_named_without_default(w):
         (toolkit_never_ready, {"K8S-OPER-001": ["K28"]}),
         (ready_of_nothing, {"K8S-OPER-001": ["K30"]}),
         (no_operator, {"K8S-OPER-001": ["K90"]}),
-        (two_policies, {"K8S-OPER-001": ["K79"]}),
+        (two_policies, {"K8S-OPER-002": ["K79"]}),
         (driver_on_talos, {"K8S-OPER-001": ["K31"]}),
         (toolkit_on_read_only_root, {"K8S-OPER-001": ["K29"]}),
         (operator_not_pulled, {"K8S-OPER-001": ["K34"]}),
@@ -193,7 +193,7 @@ def test_an_intel_plugin_that_selects_a_missing_label():
     world = intel_world()
     world.pods = []
     del world.node["metadata"]["labels"]["intel.feature.node.kubernetes.io/gpu"]
-    assert findings(world, intel_lab()) == {"K8S-PLUGIN-001": ["K74"]}
+    assert findings(world, intel_lab()) == {"K8S-PLUGIN-001": ["K13"]}
 
 
 def test_an_intel_plugin_without_a_drm_device():
@@ -201,7 +201,7 @@ def test_an_intel_plugin_without_a_drm_device():
     world.node["status"]["allocatable"] = {}
     world.node["status"]["capacity"] = {}
     world.logs["intel-x", "intel-gpu-plugin", False] = "W gpu_plugin.go Can't read sysfs folder: /sys/class/drm\n"
-    assert findings(world, intel_lab()) == {"K8S-ALLOC-001": ["K52"]}
+    assert findings(world, intel_lab()) == {"K8S-ALLOC-001": ["K91"]}
 
 
 def test_a_selector_on_a_version_valued_label():

@@ -11,7 +11,7 @@ from labproof.simlab.transport import Lines
 from ..matrix.harness import judge
 
 #: Far below the real defaults: a hang shows after seconds.
-SHORT = {"connect_s": 1.0, "request_s": 1.0, "command_s": 3.0, "stable_reads": 2, "pod_start_s": 5.0}
+SHORT = {"connect_s": 0.7, "request_s": 0.7, "command_s": 2.0, "stable_reads": 2, "pod_start_s": 5.0}
 
 
 @pytest.fixture(scope="session")

@@ -139,10 +139,12 @@ Judge = Callable[..., Judgement]
 def judge() -> Judge:
     """`judge(clause, lab=..., reading=..., **facts changes)`: the judgement of one clause."""
 
-    def run(ident: str, the_lab: Lab | None = None, reading: Reading[Any] | None = None, **changes: Any) -> Judgement:
+    def run(
+        ident: str, the_lab: Lab | None = None, reading: Reading[Any] | None = None, chain: int = 0, **changes: Any
+    ) -> Judgement:
         declared = the_lab or lab()
         clause = clauses()[ident]
-        target = targets_of(declared, clause.scope, "talos")[0]
+        target = targets_of(declared, clause.scope, "talos")[chain]
         facts = OneNode(reading or shown(replace(healthy(), **changes)))
         return clause.judge(Subject(facts, declared, target))  # type: ignore[arg-type]
 

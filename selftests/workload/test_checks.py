@@ -326,7 +326,6 @@ def overflow(state: PodOutcome, asked: int = 1, woke=None, fillers=()):
 
 WAITING = outcome(Outcome.UNSCHEDULABLE, INSUFFICIENT)
 OVERFLOW = [
-    (overflow(RUNNING), "W74"),
     (overflow(outcome(Outcome.REJECTED, "...", "devices in use")), "K40"),
     (overflow(WAITING, woke=failed("pod", "it still does not run", "waiting")), "K40"),
     (overflow(WAITING, fillers=(pod("filler", outcome(Outcome.REJECTED, "...", "devices in use")),)), "K40"),

@@ -17,9 +17,9 @@ def test_operator_is_reconciled(judgement):
 
 @clause("K8S-OPER-002")
 def test_operands_want_the_node(judgement):
-    """Every operand that is switched on MUST want the GPU node.
+    """There MUST be one ClusterPolicy, and every operand that is switched on MUST want the GPU node.
 
     Preconditions: the ClusterPolicy is reconciled
-    Expected: desired is at least 1 for plugin, validator, GFD and dcgm-exporter
+    Expected: no second ClusterPolicy; desired is at least 1 for plugin, validator, GFD and dcgm-exporter
     """
     assert_holds(judgement)

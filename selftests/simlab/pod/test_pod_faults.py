@@ -134,6 +134,8 @@ SYMPTOMS = {
     "card-tells-other-device": (smi, None, "<pci_device_id>1EB910DE<"),
     "session-limit-exhausted": (h264, None, r"OpenEncodeSessionEx failed: out of memory \(10\)"),
     "ffmpeg-without-nvdec": (decode, None, "Unrecognized hwaccel: cuda"),
+    "ffmpeg-decodes-h264-in-software": (decode, None, "Impossible to convert between the formats"),
+    "cuda-image-not-root": (vector_add, VECTOR_ADD, "unknown error"),
     "ffmpeg-without-cuda-filters": (scaled, None, "No such filter: 'scale_cuda'"),
     "cgroup-rules-lost": (smi, None, "status 255\nFailed to initialize NVML: Unknown Error"),
     "uvm-refused-by-cgroup": (opened, None, "'/dev/nvidia-uvm': Operation not permitted"),
@@ -173,6 +175,15 @@ ELSEWHERE = {
     "product-label-typed-over",
     "default-runtime-nvidia",
     "all-free-devices-booked",
+    "envvar-device-list-refused",
+    "runtime-never-answers",
+    "own-pod-without-runtime-class",
+    "modules-unloaded-under-pod",
+    "card-taken-under-pod",
+    "card-lost-under-pod",
+    "own-pod-overrides-devices",
+    "cloned-machine-took-the-name",
+    "slot-booked-for-nobody",
 }
 
 

@@ -30,7 +30,8 @@ def gpu_is_at_its_address(subject: Subject) -> Judgement:
     card = card_of(subject)
     if card is not None:
         return Pass((seen(subject, LIST, describe(card)),))
-    twins = {full_address(g.address) for g in subject.lab.gpus if g.host == gpu.host and g.name != gpu.name and g.address}
+    rest = [g for g in subject.lab.gpus if g.host == gpu.host and g.name != gpu.name]
+    twins = {full_address(g.address) for g in rest if g.address}  # a card that lab.yaml calls by another name
     same = [d for d in devices if d.ids == gpu.device and d.address not in twins]
     address = full_address(gpu.address) if gpu.address else ""
     values = (("host", host), ("address", address), ("device", gpu.device))

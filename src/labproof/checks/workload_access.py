@@ -63,7 +63,8 @@ def video_libraries_are_there(subject: Subject) -> Judgement:
 def device_nodes_open(subject: Subject) -> Judgement:
     """Opened, not looked at: EACCES is the node's mode (W73), EPERM the device cgroup, of all nodes (W03) or one (K37).
 
-    Nodes that are not there at all are POD-SMI-001's to explain, /dev/nvidia-uvm is POD-UVM-001's.
+    Nodes that are not there at all, or behind which no driver answers, are POD-SMI-001's to explain, /dev/nvidia-uvm
+    is POD-UVM-001's.
     """
     facts = subject.workload_facts
     devices = [d for d in need(facts.devices, "device nodes") if d.path != "/dev/nvidia-uvm"]
@@ -72,7 +73,7 @@ def device_nodes_open(subject: Subject) -> Judgement:
     seen = tuple(Evidence(f"open {d.path} as {user}", _opened(d)) for d in devices)
     if not devices:
         return Pass((Evidence("ls -ln /dev", "no /dev/nvidia* to open"),))
-    closed = [d for d in devices if not d.opens]
+    closed = [d for d in devices if not d.opens and not _nobody_answers(d)]
     if closed and all(_by_cgroup(d) for d in devices):
         return Fail((Problem("W03", f"probe pod on {facts.node}", seen, values),))
     return verdict_of(
@@ -159,6 +160,11 @@ def _opened(device: DeviceSeen) -> str:
 
 def _by_cgroup(device: DeviceSeen) -> bool:
     return "Operation not permitted" in device.opened_read.text + device.opened_write.text
+
+
+def _nobody_answers(device: DeviceSeen) -> bool:
+    """ENXIO and EIO: the rights are there, the module or the card behind the node is gone."""
+    return bool(re.search(r"No such device|Input/output error", device.opened_read.text + device.opened_write.text))
 
 
 def _reason(ran: Ran) -> str:

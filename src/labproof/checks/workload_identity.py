@@ -88,7 +88,7 @@ def card_is_at_the_guest_address(subject: Subject) -> Judgement:
     reads=("kubernetes", "workload"),
     causes=("K58",),
     wants=("nvidia", "gfd"),
-    after=("POD-SMI-001",),
+    after=("POD-SMI-001", "K8S-LABEL-002"),
 )
 def product_label_names_the_card(subject: Subject) -> Judgement:
     """GFD writes the product name with dashes and, shared, `-SHARED`; a stale label sends pods to the wrong node."""

@@ -32,7 +32,7 @@ def catalogue_page(proven: Iterable[str] | None = None) -> str:
     """Markdown of all clauses and causes.
 
     Args:
-        proven: causes that a fault or a capture produces; by default those of the shipped faults.
+        proven: causes that something produces; by default those of the shipped faults.
     """
     shown = set(proven if proven is not None else _causes_of_faults())
     known = clauses()
@@ -76,4 +76,4 @@ def _clause_lines(clause: Clause) -> list[str]:
 def _causes_of_faults() -> set[str]:
     from labproof.simlab.faults import load_faults
 
-    return {fault.cause for fault in load_faults().values()}
+    return {cause for fault in load_faults().values() for cause in (fault.cause, *fault.also_causes)}

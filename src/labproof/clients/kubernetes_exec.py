@@ -5,8 +5,11 @@ The official `stream()` swaps a method of the shared client while it runs, has n
 and 6). So the protocol (`v4.channel.k8s.io`) is spoken here, on the WebSocket library the official client uses.
 """
 
+import contextlib
 import json
+import socket
 import ssl
+import threading
 import time
 from dataclasses import dataclass
 
@@ -71,7 +74,9 @@ def run(
     started = time.monotonic()
     options = {"context": tls, **({"server_hostname": server_name} if server_name else {})}
     link = websocket.WebSocket(sslopt=options, skip_utf8_validation=True)
+    alarm = _Alarm(link, handshake_s)
     settings = {"http_proxy_host": proxy[0], "http_proxy_port": proxy[1]} if proxy else {}
+    alarm.start()
     try:
         link.connect(  # type: ignore[no-untyped-call]
             url,
@@ -88,20 +93,48 @@ def run(
         raise HandshakeRefused(error.status_code, error.resp_body or b"") from None
     except BaseException:
         link.shutdown()  # type: ignore[no-untyped-call]
+        if alarm.rang:
+            raise TimeoutError from None
         raise
-    try:
-        return _read(link, started, timeout_s)
     finally:
+        alarm.cancel()
+    alarm = _Alarm(link, max(0.0, started + timeout_s - time.monotonic()))
+    alarm.start()
+    try:
+        return _read(link, started, timeout_s, alarm)
+    finally:
+        alarm.cancel()
         link.shutdown()  # type: ignore[no-untyped-call]
 
 
-def _read(link: websocket.WebSocket, started: float, timeout_s: float) -> ExecResult:
+class _Alarm(threading.Timer):
+    """Cuts the connection when the time is up: the socket's own timeout begins anew with every byte that trickles in.
+
+    Attributes:
+        rang: whether it did.
+    """
+
+    def __init__(self, link: websocket.WebSocket, limit_s: float) -> None:
+        super().__init__(limit_s, self._cut)
+        self.daemon = True
+        self.rang = False
+        self._link = link
+
+    def _cut(self) -> None:
+        self.rang = True
+        sock = self._link.sock
+        if sock is not None:
+            with contextlib.suppress(OSError):  # it is closed already
+                sock.shutdown(socket.SHUT_RDWR)
+
+
+def _read(link: websocket.WebSocket, started: float, timeout_s: float, alarm: _Alarm) -> ExecResult:
     channels = {_STDOUT: bytearray(), _STDERR: bytearray(), _STATUS: bytearray()}
     failure, kind = "the connection ended before the command did", Kind.RESET
     deadline = started + timeout_s
     while True:
         left = deadline - time.monotonic()
-        if left <= 0:
+        if left <= 0 or alarm.rang:
             failure, kind = f"it did not end within {timeout_s:g} s; it may still run there", Kind.TIMEOUT
             break
         link.settimeout(left)
@@ -110,6 +143,8 @@ def _read(link: websocket.WebSocket, started: float, timeout_s: float) -> ExecRe
         except websocket.WebSocketTimeoutException:
             continue
         except (websocket.WebSocketException, OSError):
+            if alarm.rang:
+                continue
             break
         if opcode == websocket.ABNF.OPCODE_CLOSE:
             break

@@ -21,6 +21,16 @@ SHAPES: dict[str, type] = {
     "transcode": TranscodeFacts,
 }
 
+#: Section kind of each layer, from the bottom up.
+KIND_OF = {
+    "host": "host",
+    "vm": "pve",
+    "talos": "talos",
+    "kubernetes": "cluster",
+    "workload": "workload",
+    "transcode": "transcode",
+}
+
 
 class Facts:
     """The facts of one run. Every answer is a Reading: a layer that could not be read is a failed one."""
@@ -28,6 +38,11 @@ class Facts:
     def __init__(self, store: FactsStore, now: float) -> None:
         self._store = store
         self.now = now
+
+    def drop(self, layer: str) -> None:
+        """Forget what was read of a layer and of all above it, because it was changed."""
+        layers = list(KIND_OF)
+        self._store.drop(*(KIND_OF[above] for above in layers[layers.index(layer) :]))
 
     def host(self, name: str) -> Reading[HostFacts]:
         """The host probe's facts, by the host's declared name."""

@@ -66,6 +66,25 @@ class FactsStore:
             self._cache[key] = self._load_or_probe(key, shape)
         return self._cache[key]
 
+    def drop(self, *kinds: str) -> None:
+        """Forget every section of these kinds, in memory and in the folder: the next question reads anew.
+
+        Only for whoever has changed the system since; a judged run never forgets.
+
+        Raises:
+            ValueError: saved facts are never forgotten.
+        """
+        if self.frozen:
+            raise ValueError("saved facts cannot be read anew")
+        from filelock import FileLock
+
+        for key in [k for k in self._cache if k.kind in kinds]:
+            del self._cache[key]
+        for key in [k for k in self._probes if k.kind in kinds]:
+            path = self.folder / key.filename
+            with FileLock(str(path) + ".lock"):
+                path.unlink(missing_ok=True)
+
     def _load_or_probe(self, key: SectionKey, shape: type[Any]) -> Reading[Any]:
         path = self.folder / key.filename
         if path.exists():

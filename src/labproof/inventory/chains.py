@@ -6,7 +6,7 @@ Kubernetes no Talos); what is not declared has no clauses.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from labproof.inventory.models import Cluster, Gpu, Host, Lab, Node, Vm
 
@@ -50,7 +50,7 @@ class Target:
 
     scope: str  # chain | host | node | cluster
     name: str
-    chains: tuple[Chain, ...]
+    chains: tuple[Chain, ...] = field(repr=False)  # a report that shows a test's parameters shows this repr
 
 
 def chains_of(lab: Lab) -> tuple[Chain, ...]:

@@ -42,7 +42,9 @@ def is_toolkit(name: str) -> bool:
 
 def has_graphics(names: Sequence[str]) -> bool:
     """Whether a list serves a GPU of any vendor."""
-    return any(is_kmod(name) or bare(name) in ("i915", "xe", "amdgpu", "i915-ucode", "amdgpu-firmware") for name in names)
+    return any(
+        is_kmod(name) or bare(name) in ("i915", "xe", "amdgpu", "i915-ucode", "amdgpu-firmware") for name in names
+    )
 
 
 def unavailable(name: str, tag: str | None) -> str | None:
@@ -59,7 +61,9 @@ def unavailable(name: str, tag: str | None) -> str | None:
     if "since" in row and here < parse_tag(row["since"]):
         return f"`{word}` exists from Talos {row['since'].removesuffix('.0')} on, this is {tag}"
     if "until" in row and here >= parse_tag(row["until"]):
-        there = frozenset(n for n, r in known.items() if here >= parse_tag(r.get("since", "0.0.0")) and "until" not in r)
+        there = frozenset(
+            n for n, r in known.items() if here >= parse_tag(r.get("since", "0.0.0")) and "until" not in r
+        )
         if installed_name(word, there) == word:
             return f"`{word}` is gone since Talos {row['until'].removesuffix('.0')}, this is {tag}"
     return None
@@ -81,7 +85,11 @@ def flaws(names: Named, tag: str | None) -> Iterator[tuple[int, str, str]]:
     if kmods and toolkits:
         branch, other = _branch(kmods[0][0]), _branch(toolkits[0][0])
         if branch != other and not any(unavailable(n, tag) for n, _ in (*kmods, *toolkits)):
-            yield toolkits[0][1], "T07", f"{kmods[0][0]} is of the {branch} branch, {toolkits[0][0]} of the {other} branch"
+            yield (
+                toolkits[0][1],
+                "T07",
+                f"{kmods[0][0]} is of the {branch} branch, {toolkits[0][0]} of the {other} branch",
+            )
     elif kmods and (tag is None or parse_tag(tag) < (1, 14, 0)):
         yield kmods[0][1], "T08", f"{kmods[0][0]} without nvidia-container-toolkit{_suffix(kmods[0][0])}"
     elif toolkits and not any("nvidia" in n and unavailable(n, tag) for n, _ in names):

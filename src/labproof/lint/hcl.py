@@ -109,9 +109,9 @@ def _check_brackets(tokens: list[_Token]) -> None:
             opened.append(token)
             if len(opened) > 60:
                 raise NotHcl("nested deeper than any module", token.line)
-        elif token.kind == "sign" and token.text in _PAIRS.values():
-            if not opened or _PAIRS[opened.pop().text] != token.text:
-                raise NotHcl(f"unexpected {token.text!r}", token.line)
+        closes = token.kind == "sign" and token.text in _PAIRS.values()
+        if closes and (not opened or _PAIRS[opened.pop().text] != token.text):
+            raise NotHcl(f"unexpected {token.text!r}", token.line)
     if opened:
         raise NotHcl(f"{opened[-1].text!r} is never closed", opened[-1].line)
 

@@ -32,7 +32,7 @@ def parse_installer(text: str) -> Installer | None:
     if found is not None:
         return Installer(None, version_of(found["tag"]), False)
     found = _FACTORY.match(text)
-    if found is None or "factory" not in found["host"] and len(found["id"]) != 64:
+    if found is None or ("factory" not in found["host"] and len(found["id"]) != 64):
         return None
     return Installer(found["id"], version_of(found["tag"]), True)
 

@@ -37,6 +37,12 @@ class Document:
         return self.value("apiVersion")
 
     @property
+    def complete_labels(self) -> bool:
+        """Whether its labels are all to be seen."""
+        labels = self.root.get("metadata", "labels")
+        return not self.root.open and not (labels is not None and labels.open)
+
+    @property
     def name(self) -> str:
         """`metadata.name`."""
         return self.value("metadata", "name")
@@ -86,6 +92,7 @@ class Scope:
     sources: list[Source] = field(default_factory=list)
     tags: dict[str, tuple[str, int]] = field(default_factory=dict)
     talos: bool = False
+    talos_named: set[str] = field(default_factory=set)
     assumed_tag: str | None = None
     charts: list[Chart] = field(default_factory=list)
     sharing: list[Sharing] = field(default_factory=list)
@@ -103,6 +110,10 @@ class Scope:
         if self.assumed_tag:
             return self.assumed_tag
         return next(iter(self.tags)) if len(self.tags) == 1 else None
+
+    def on_talos(self, source: Source) -> bool:
+        """Whether a file belongs to a Talos cluster: Talos' own files are among these, or the file says so."""
+        return self.talos or source.path in self.talos_named
 
     def find(self, source: Source, line: int, cause: str, text: str) -> None:
         """Note a mistake, once, unless a comment on that line or the one above allows it."""

@@ -25,7 +25,15 @@ _BY_SUFFIX = {
     ".tfvars": "hcl",
 }
 _FENCE = re.compile(r"^(?P<indent>[ \t>]*)(?P<fence>`{3,}|~{3,})\s*(?P<language>[\w+.-]*)(?P<rest>.*)$")
-_LANGUAGES = {"yaml": "yaml", "yml": "yaml", "json": "yaml", "jsonc": "yaml", "hcl": "hcl", "terraform": "hcl", "tf": "hcl"}
+_LANGUAGES = {
+    "yaml": "yaml",
+    "yml": "yaml",
+    "json": "yaml",
+    "jsonc": "yaml",
+    "hcl": "hcl",
+    "terraform": "hcl",
+    "tf": "hcl",
+}
 _SHELLS = {"bash", "sh", "shell", "console", "zsh", "shell-session"}
 
 
@@ -106,7 +114,9 @@ def _read(path: Path, report: Report, named: bool = False) -> list[Source]:
     language = _language(path)
     report.files += 1
     if path.suffix in TEMPLATE_SUFFIXES:
-        report.not_judged.append(NotJudged(name, 1, "a template: render it and lint the result, `... | labproof lint -`"))
+        report.not_judged.append(
+            NotJudged(name, 1, "a template: render it and lint the result, `... | labproof lint -`")
+        )
         return []
     try:
         if not path.is_file():

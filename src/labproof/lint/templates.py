@@ -1,8 +1,8 @@
 """Unrendered templates: what they look like, and how much of a file can still be judged around them.
 
-A value that a template fills in is unknown, never wrong (facts wild 1, rank 11). A line that holds only a control word of
-Terraform's templates is taken out, and whatever encloses it may hold more than one sees. Files with control blocks of
-Jinja or Go templates are not judged at all: both branches of an `if` stand in them.
+A value that a template fills in is unknown, never wrong (facts wild 1, rank 11). A line that holds only a control
+word of Terraform's templates is taken out, and whatever encloses it may hold more than one sees. Files with control
+blocks of Jinja or Go templates are not judged at all: both branches of an `if` stand in them.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class NotYaml(ValueError):
         self.line = line
 
 
-@dataclass
+@dataclass(eq=False)
 class Node:
     """A value with its place. `kind` is map, list or scalar; `open` means that a template may add to it."""
 
@@ -179,68 +179,81 @@ def _mark_open(node: Node, lines: frozenset[int]) -> None:
 
 
 def _build(text: str, first_line: int) -> Iterator[Node]:
-    stack: list[Node] = []
-    anchors: dict[str, Node] = {}
-    sizes: dict[int, int] = {}
-    depths: dict[int, int] = {}
-    pending: list[Node | None] = []  # the key that waits for its value, one per open collection
-    count = 0
+    builder = _Builder(first_line)
     for event in yaml.parse(text, Loader=_LOADER):
+        done = builder.take(event)
+        if done is not None:
+            yield done
+
+
+class _Builder:
+    """Puts events together. Sizes and depths are counted with aliases expanded, as every reader of the tree sees it."""
+
+    def __init__(self, first_line: int) -> None:
+        self.first_line = first_line
+        self.stack: list[Node] = []
+        self.pending: list[Node | None] = []  # the key that waits for its value, one per open collection
+        self.anchors: dict[str, Node] = {}
+        self.sizes: dict[int, tuple[int, int]] = {}
+        self.count = 0
+
+    def take(self, event: yaml.Event) -> Node | None:
+        """One event; returns a document's root when that is complete."""
         if isinstance(event, yaml.DocumentStartEvent):
-            anchors = {}
-            continue
-        if isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
-            done = stack.pop()
-            pending.pop()
-            done.end = max(done.line, first_line + event.end_mark.line - (1 if event.end_mark.column == 0 else 0))
-            sizes[id(done)] = 1 + sum(sizes.get(id(k), 1) + sizes.get(id(v), 1) for k, v in done.pairs)
-            sizes[id(done)] += sum(sizes.get(id(member), 1) for member in done.members)
-            inside = [v for _, v in done.pairs] + done.members
-            depths[id(done)] = 1 + max((depths.get(id(below), 0) for below in inside), default=0)
-            if sizes[id(done)] > _NODES or depths[id(done)] > _DEPTH:
-                raise NotYaml("nested deeper or larger than any manifest, once its aliases are expanded", done.line)
-            if not stack:
-                yield done
-            continue
-        node: Node
-        if isinstance(event, yaml.AliasEvent):
-            known = anchors.get(event.anchor)
-            line = first_line + event.start_mark.line
-            if known is None or known in stack:
-                raise NotYaml(f"alias *{event.anchor} names nothing that stands before it", line)
-            node = known
+            self.anchors = {}
+        elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
+            return self._close(event)
+        elif isinstance(event, yaml.AliasEvent):
+            known = self.anchors.get(event.anchor or "")
+            if known is None or any(known is above for above in self.stack):
+                raise NotYaml(f"alias *{event.anchor} names nothing that stands before it", self._line(event))
+            self._attach(known, event)
+            return None if self.stack else known
         elif isinstance(event, yaml.ScalarEvent):
             style = event.style or ""
-            line = first_line + event.start_mark.line
-            node = Node("scalar", line, first_line + event.end_mark.line, event.value, style, style in ("'", '"'))
-            node.quoted = node.quoted or style in ("|", ">")
+            end = self.first_line + (event.end_mark.line if event.end_mark else 0)
+            quoted = style in ("'", '"', "|", ">")
+            node = Node("scalar", self._line(event), end, event.value, style, quoted)
+            self._attach(node, event)
+            return None if self.stack else node
         elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
-            line = first_line + event.start_mark.line
+            line = self._line(event)
             node = Node("map" if isinstance(event, yaml.MappingStartEvent) else "list", line, line)
-        else:
-            continue
-        count += 1
-        if len(stack) > _DEPTH or count > _NODES:
-            raise NotYaml("nested deeper or larger than any manifest", first_line + event.start_mark.line)
+            self._attach(node, event)
+            self.stack.append(node)
+            self.pending.append(None)
+        return None
+
+    def _line(self, event: yaml.Event) -> int:
+        return self.first_line + (event.start_mark.line if event.start_mark else 0)
+
+    def _close(self, event: yaml.Event) -> Node | None:
+        done = self.stack.pop()
+        self.pending.pop()
+        if event.end_mark:
+            done.end = max(done.line, self.first_line + event.end_mark.line - (event.end_mark.column == 0))
+        inside = [node for pair in done.pairs for node in pair] + done.members
+        below = [self.sizes.get(id(node), (1, 0)) for node in inside]
+        size, depth = 1 + sum(n for n, _ in below), 1 + max((n for _, n in below), default=0)
+        self.sizes[id(done)] = (size, depth)
+        if size > _NODES or depth > _DEPTH:
+            raise NotYaml("nested deeper or larger than any manifest, once its aliases are expanded", done.line)
+        return None if self.stack else done
+
+    def _attach(self, node: Node, event: yaml.Event) -> None:
+        self.count += 1
+        if len(self.stack) > _DEPTH or self.count > _NODES:
+            raise NotYaml("nested deeper or larger than any manifest", self._line(event))
         anchor = getattr(event, "anchor", None)
-        if anchor and not isinstance(event, yaml.AliasEvent):
-            anchors[anchor] = node
-        if stack:
-            _attach(stack[-1], pending, node)
-        if node.kind != "scalar" and not isinstance(event, yaml.AliasEvent):
-            stack.append(node)
-            pending.append(None)
-        elif not stack:
-            yield node
-
-
-def _attach(into: Node, pending: list[Node | None], node: Node) -> None:
-    if into.kind == "list":
-        into.members.append(node)
-        return
-    key = pending[-1]
-    if key is None:
-        pending[-1] = node
-    else:
-        into.pairs.append((key, node))
-        pending[-1] = None
+        if anchor:
+            self.anchors[anchor] = node
+        if not self.stack:
+            return
+        into, key = self.stack[-1], self.pending[-1]
+        if into.kind == "list":
+            into.members.append(node)
+        elif key is None:
+            self.pending[-1] = node
+        else:
+            into.pairs.append((key, node))
+            self.pending[-1] = None

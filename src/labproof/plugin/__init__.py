@@ -109,6 +109,14 @@ def pytest_configure_node(node: Any) -> None:
     run.hand_to_worker(node)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """xdist: with `--dist loadgroup`, one worker for each node's GPUs."""
+    from labproof.plugin import collect
+
+    return collect.scheduler(config, log)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
@@ -138,9 +146,13 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.C
 
     prepared = config.stash.get(RUN, None)
     if prepared is not None and prepared.result is not None:
+        from labproof.plugin import keeping
         from labproof.report.tree import write_tree
 
         write_tree(terminalreporter, prepared.result, prepared.folder)
+        keeping.tell(terminalreporter, config)
+        for line, worked in prepared.told:
+            terminalreporter.write_line(line, **({} if worked else {"red": True, "bold": True}))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

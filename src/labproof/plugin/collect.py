@@ -9,7 +9,7 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from labproof.checks.registry import Clause
     from labproof.inventory.chains import Target
 
-#: Layers whose probes act on a GPU.
-ACTING = ("workload", "transcode")
+#: Node ids of clauses whose probes act on a GPU, with the chain's id.
+_ACTING = re.compile(r"\b(?:workload|transcode)/test_\w+\.py::\w+\[(.+)\]")
 #: Parameter of a clause that has no target in this lab; such items are deselected.
 NOT_DECLARED = "not declared"
 _WORDS = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -127,20 +127,48 @@ def arrange(config: pytest.Config, items: list[pytest.Item]) -> None:
         config.hook.pytest_deselected(items=dropped)
     if not config.pluginmanager.has_plugin("randomly"):
         kept.sort(key=_height)
-    if config.getoption("loadgroup", False):  # xdist says so to its workers, whose own `dist` is `no`
-        _group_by_gpu(kept)
+    if config.getoption("allure_report_dir", None):
+        _label_for_allure(kept)
     items[:] = kept
 
 
-def _group_by_gpu(items: Iterable[pytest.Item]) -> None:
-    """Send all work on one node's GPUs to one xdist worker: experiments there exclude each other by a lock anyway."""
+def scheduler(config: pytest.Config, log: Any) -> Any:
+    """For `--dist loadgroup`: all work on one node's GPUs goes to one xdist worker, since a lock serialises it anyway.
+
+    By our own reading of the node ids: xdist 3.8 writes its groups where pytest from 9.2 on does not look.
+
+    Returns:
+        xdist's own scheduler with that grouping; None where ours is not asked for.
+    """
+    from labproof.plugin.run import RUN
+
+    prepared = config.stash.get(RUN, None)
+    if prepared is None or config.getoption("dist", "no") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadGroupScheduling  # type: ignore[import-untyped]
+
+    from labproof.inventory.chains import chains_of
+
+    nodes = {chain.id: chain.node.name for chain in chains_of(prepared.lab) if chain.node is not None}
+
+    class ByGpu(LoadGroupScheduling):  # type: ignore[misc]
+        """Groups by node what acts on a GPU."""
+
+        def _split_scope(self, nodeid: str) -> str:
+            found = _ACTING.search(nodeid)
+            node = nodes.get(found[1]) if found else None
+            return f"gpu-{node}" if node is not None else str(super()._split_scope(nodeid))
+
+    return ByGpu(config, log)
+
+
+def _label_for_allure(items: Iterable[pytest.Item]) -> None:
+    from labproof.report.allure import label_item
+
     for item in items:
         clause, target = clause_of(item), target_of(item)
-        if clause is None or target is None or clause.layer not in ACTING:
-            continue
-        node = target.chains[0].node
-        if node is not None:
-            item.add_marker(pytest.mark.xdist_group(f"gpu-{node.cluster}-{node.name}"))
+        if clause is not None and target is not None:
+            label_item(item, clause, target.name)
 
 
 def _height(item: pytest.Item) -> tuple[int, int]:

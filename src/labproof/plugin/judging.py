@@ -62,6 +62,10 @@ def judge_item(item: pytest.Item) -> Judged:
     for problem in record["problems"]:
         item.user_properties.append(("cause", str(problem["cause"])))
         item.user_properties.append(("remedy", str(problem["remedy"])))
+    if item.config.getoption("allure_report_dir", None):
+        from labproof.report.allure import describe_item
+
+        describe_item(item, record)
     if ruling.verdict == "blocked":
         pytest.skip(f"{record['reason']} on {record['blocked_on']}")
     if ruling.verdict == "unchecked":

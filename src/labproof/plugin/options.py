@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from labproof.plugin import keeping
+
 DEFAULT_SIMULATED_LAB = "t4-jellyfin"
 FAIL_ON = ("blocking", "degraded", "hygiene")
 
@@ -27,6 +29,37 @@ def add_options(parser: pytest.Parser) -> None:
         "--fail-on", choices=FAIL_ON, default="degraded", help="least severity that makes a run red (degraded)"
     )
     group.addoption("--reports", metavar="DIR", default="reports", help="where reports go (reports)")
+    keeping.add_options(group)
+    group.addoption(
+        "--publish", metavar="FOLDER", help="commit page and summary into this folder of a git checkout (no push)"
+    )
+    group.addoption(
+        "--notify", metavar="URL", help="tell a webhook or ntfy topic (ntfy+https://...) when the verdict changes"
+    )
+
+
+#: Our options that take a folder or a file.
+_TAKE_PATHS = ("--lab", "--facts", "--sim", "--reports", "--publish")
+
+
+def refuse_misread_folder(config: pytest.Config) -> None:
+    """Refuse `--reports FOLDER` where it made pytest lose this folder's own configuration.
+
+    pytest looks for its root folder before plugins are loaded, so it takes an existing folder behind an option it does
+    not know yet for a folder to collect (tried with 9.2). `--reports=FOLDER` is one word and cannot be misread.
+
+    Raises:
+        pytest.UsageError: it happened (exit status 4).
+    """
+    here = Path(config.invocation_params.dir)
+    split = [word for word in config.invocation_params.args if word in _TAKE_PATHS]
+    own = [name for name in ("pytest.toml", "pyproject.toml", "pytest.ini", "tox.ini") if (here / name).is_file()]
+    lost = config.inipath is None or config.inipath.parent not in (here, *here.parents)
+    if split and own and lost and not config.getoption("inifilename"):
+        raise pytest.UsageError(
+            f"pytest took the folder behind {split[0]} for its root folder and lost {own[0]} of this one;"
+            f" write {split[0]}=FOLDER, as one word"
+        )
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from labproof.plugin.options import Choice, choose_lab
+from labproof.plugin import cut_off, keeping
+from labproof.plugin.options import Choice, choose_lab, refuse_misread_folder
 
 if TYPE_CHECKING:
     from labproof.checks.gate import Gate
@@ -38,6 +39,7 @@ class Run:
         self.others_failed = False
         self.folder: Path | None = None
         self.result: dict[str, Any] | None = None
+        self.told: list[tuple[str, bool]] = []
         self._gate: Gate | None = None
         self._facts: Facts | None = None
         self._simulation: Handle | None = None
@@ -182,7 +184,12 @@ def prepare(config: pytest.Config) -> Run:
         from labproof.inventory.load import load_lab
 
         worker = getattr(config, "workerinput", None)
+        if worker is None:
+            refuse_misread_folder(config)
         choice = choose_lab(config)
+        if worker is None:
+            _refuse_early(config)
+            keeping.refuse_early(config)
         if choice.kind == "facts":
             lab = meta.read(choice.path).lab
         else:
@@ -193,6 +200,23 @@ def prepare(config: pytest.Config) -> Run:
         if worker is not None and "labproof" in worker:
             config.stash[RUN].join(worker["labproof"])
     return config.stash[RUN]
+
+
+def _deliver_to(config: pytest.Config) -> tuple[Path | None, str | None]:
+    """Where the owner wants the finished run: a folder of a git checkout, an address."""
+    into = config.getoption("publish")
+    return (Path(config.invocation_params.dir) / into if into else None), config.getoption("notify") or None
+
+
+def _refuse_early(config: pytest.Config) -> None:
+    into, address = _deliver_to(config)
+    if into is None and address is None:
+        return
+    from labproof.report.delivery import refuse_early
+
+    wrong = refuse_early(into, address)
+    if wrong:
+        raise pytest.UsageError(wrong)
 
 
 def _variation(config: pytest.Config, choice: Choice) -> dict[str, Any]:
@@ -225,7 +249,9 @@ def _loaded(load: Any, *args: Any, **options: Any) -> Lab:
 def open_run(config: pytest.Config) -> Run:
     """The open run of this process (already open in a worker)."""
     run = prepare(config)
-    run.open()
+    if run.folder is None:
+        run.open()
+        cut_off.watch(run)
     run.save_plan()
     return run
 
@@ -273,6 +299,28 @@ def finish(session: pytest.Session, exitstatus: int) -> None:
         pytests=exitstatus,
         fail_on=str(session.config.getoption("fail_on")),
         others_failed=run.others_failed,
+        cut_off=cut_off.ended(session.config),
     )
     run.result = finish_run(ended)
+    keeping.keep(run, run.result)
+    _hand_on(run, run.folder, run.result)
     session.exitstatus = run.result["exit_status"]
+
+
+def _hand_on(run: Run, folder: Path, result: dict[str, Any]) -> None:
+    """Allure's surroundings, the checkout and the message, each only where it was asked for."""
+    if (folder / "compare.json").is_file():
+        from labproof.report.write import render
+
+        render(folder, result)  # the comparison was made of the finished run; its reports tell it too
+    option = run.config.getoption
+    allure = option("allure_report_dir", None)
+    if allure and not option("collectonly"):
+        from labproof.report.allure import write_surroundings
+
+        write_surroundings(Path(run.config.invocation_params.dir) / allure, result)
+    into, address = _deliver_to(run.config)
+    if into is not None or address is not None:
+        from labproof.report.delivery import deliver
+
+        run.told = deliver(folder, result, into, address)

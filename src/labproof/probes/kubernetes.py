@@ -55,7 +55,7 @@ def probe_cluster(lab: Lab, cluster: Cluster) -> Reading[ClusterFacts]:
         with KubeSession(target) as session:
             return _ClusterReader(lab, cluster, session).read()
     except TransportFailure as failure:
-        return failed(failure.target, failure.text, failure.kind.value, now())
+        return failed(failure.target, f"{failure.target}: {failure.text}", failure.kind.value, now())
 
 
 class _ClusterReader:

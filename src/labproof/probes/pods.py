@@ -30,6 +30,7 @@ from labproof.facts.reading import Reading, failed, value
 from labproof.facts.refusal import classify_refusal
 from labproof.facts.workload import PodSeen
 from labproof.inventory.models import Cluster, Lab
+from labproof.probes.patience import Patience
 from labproof.probes.pods_lease import LeaseHeld, Leases, is_stale, run_lease
 from labproof.probes.pods_manifest import DEADLINE, RUN_LABEL, SELECTOR, Filling, pod
 
@@ -71,6 +72,7 @@ class OwnPods:
         self.left_behind: list[str] = []
         self.swept: list[str] = []
         self.session = open_session(lab, cluster)
+        self.patience = Patience()
         self._uids: dict[str, str] = {}
         self._made_at: dict[str, float] = {}
         self._leases = Leases(self.session, self.namespace, self.run)
@@ -305,7 +307,8 @@ class OwnPods:
 
     def exec(self, seen: PodSeen, argv: Sequence[str], timeout_s: float | None = None) -> Ran:
         """Run a command in one of our pods, once."""
-        return run_in(self.session, self.namespace, seen.name, None, argv, timeout_s or self.lab.timings.command_s)
+        limit_s = timeout_s or self.lab.timings.command_s
+        return run_in(self.session, self.namespace, seen.name, None, argv, limit_s, self.patience)
 
 
 def open_session(lab: Lab, cluster: Cluster) -> KubeSession:
@@ -315,7 +318,13 @@ def open_session(lab: Lab, cluster: Cluster) -> KubeSession:
 
 
 def run_in(
-    session: KubeSession, namespace: str, pod_name: str, container: str | None, argv: Sequence[str], timeout_s: float
+    session: KubeSession,
+    namespace: str,
+    pod_name: str,
+    container: str | None,
+    argv: Sequence[str],
+    timeout_s: float,
+    patience: Patience,
 ) -> Ran:
     """Run one argv in a container; whatever goes wrong is told in the result. Nothing is ever run twice.
 
@@ -323,9 +332,11 @@ def run_in(
     """
     started = time.time()
     try:
-        result = ask_again(
-            lambda: session.exec(namespace, pod_name, list(argv), container, timeout_s),
-            pause_s=session.target.retry_pause_s,
+        result = patience.ask(
+            lambda: ask_again(
+                lambda: session.exec(namespace, pod_name, list(argv), container, timeout_s),
+                pause_s=session.target.retry_pause_s,
+            )
         )
     except TransportFailure as failure:
         return Ran(tuple(argv), None, why=failure.text, started=started, ended=time.time())

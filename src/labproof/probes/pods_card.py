@@ -72,7 +72,8 @@ def mates_on_card(
     if len(cards_of_node(pods.lab, chain)) < 2:
         return made
     card, wanted = _address(pods, first), len(made)
-    found, away = [], []
+    found: list[PodSeen] = []
+    away: list[PodSeen] = []
     for number in range(max(wanted, limit - 1)):
         if number >= wanted:
             if len(found) == wanted:

@@ -23,6 +23,9 @@ Json = Mapping[str, Any]
 DURATION_S = 15
 """Lease length; renewed three times as often. A Lease is stale after twice this, which leaves room for clock skew."""
 
+_ENDED: set[str] = set()
+"""Runs of this process that have ended: a Lease they could not give back is nobody's."""
+
 
 class LeaseHeld(Exception):
     """Another living run holds the node's Lease."""
@@ -96,8 +99,18 @@ class Leases:
         if self._thread.is_alive():
             self._thread.join(timeout=DURATION_S)
         for name in reversed(self._held):
-            self.delete(name)
+            if self._is_mine(name):
+                self.delete(name)
         self._held.clear()
+        _ENDED.add(self._run)
+
+    def _is_mine(self, name: str) -> bool:
+        """Whether nobody took it over meanwhile: a run that slept too long may find another one in its place."""
+        try:
+            spec = self._session.get_json(f"{self._path}/{quote(name)}").get("spec") or {}
+        except TransportFailure:
+            return False  # gone, or out of reach: deleting would not get there either
+        return spec.get("holderIdentity") == self._run
 
     def delete(self, name: str, uid: str | None = None) -> None:
         """Delete one Lease; that it is gone already, or cannot be reached, is no failure here."""
@@ -114,7 +127,7 @@ class Leases:
                 raise
             raise LeaseHeld(name, "just ended") from None  # released between our two questions: ask again
         holder = str((lease.get("spec") or {}).get("holderIdentity") or "unknown")
-        if holder != self._run and not is_stale(lease, time.time()):
+        if holder not in (self._run, *_ENDED) and not is_stale(lease, time.time()):
             raise LeaseHeld(name, holder)
         version = lease["metadata"].get("resourceVersion")
         patch = {"metadata": {"resourceVersion": version}, "spec": self._body(name)["spec"]}

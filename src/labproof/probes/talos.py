@@ -57,13 +57,13 @@ def probe_talos(lab: Lab, node: Node) -> Reading[TalosFacts]:
         )
         session = TalosSession(target)
     except TransportFailure as failure:
-        return failed(source, failure.text, _refusal(failure), began)
+        return failed(source, f"{failure.target}: {failure.text}", _refusal(failure), began)
     with session:
         try:
             shown = session.version()
             answered = session.hostname()
         except TransportFailure as failure:
-            return failed(source, failure.text, _refusal(failure), began)
+            return failed(source, f"{failure.target}: {failure.text}", _refusal(failure), began)
         if answered.split(".")[0] != node.name.split(".")[0]:
             why = (
                 f"the node that answers is called {answered!r}, not {node.name!r}: check nodes[].talos.node in lab.yaml"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from labproof.clients.errors import TransportFailure
+from labproof.facts.plugin_config import pod_resource
 from labproof.facts.pod_command import Ran
 from labproof.facts.pod_outcome import Outcome, PodOutcome
 from labproof.facts.reading import Reading, State, failed, value
@@ -19,7 +20,7 @@ from labproof.inventory.chains import Chain
 from labproof.inventory.models import Cluster, Lab
 from labproof.probes.pods import Busy, OwnPods, refused, run_in
 from labproof.probes.pods_card import settle_on_card
-from labproof.probes.pods_slots import choose_image, disk_pressure, read_slots
+from labproof.probes.pods_slots import asked_by, choose_image, disk_pressure, read_slots
 from labproof.probes.workload_inspect import Inspected, inspect, list_devices, read_list
 from labproof.probes.workload_slots import over_request, overflow
 
@@ -206,16 +207,17 @@ def declared_pod(pods: OwnPods) -> tuple[PodSeen, Any] | Reading[Any]:
     found = next((n for n in names if n == name), None) or next((n for n in names if n.startswith(f"{name}-")), None)
     if found is None:
         return failed(f"GET {path}", f"no pod {namespace}/{name} (or {name}-...) runs on {pods.node}", "not_found")
-    containers = next(p for p in running if p["metadata"]["name"] == found)["spec"]["containers"]
+    body = next(p for p in running if p["metadata"]["name"] == found)
+    containers = body["spec"]["containers"]
     container = probe.container or str(containers[0]["name"])
     image = next((str(c.get("image", "")) for c in containers if c["name"] == container), "")
     limit_s = pods.lab.timings.command_s
 
     def run(argv: Sequence[str], timeout_s: float | None = None) -> Ran:
-        return run_in(pods.session, namespace, found, container, argv, timeout_s or limit_s)
+        return run_in(pods.session, namespace, found, container, argv, timeout_s or limit_s, pods.patience)
 
     outcome = PodOutcome(Outcome.RUNNING, source="status.phase")
-    return PodSeen("probe", found, namespace, image, 0, outcome), run
+    return PodSeen("probe", found, namespace, image, asked_by(body, pod_resource(pods.cluster)), outcome), run
 
 
 def runs(outcome: PodOutcome | None) -> bool:

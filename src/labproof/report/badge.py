@@ -14,7 +14,6 @@ from labproof.report.wording import SIGNS, ending
 
 COLOURS = {"pass": "#1a7f37", "fail": "#b3261e", "unchecked": "#8a5a00", "blocked": "#5c6470"}
 _CHARACTER = 6.7  # pixels of one character of an 11 px sans-serif text, on the wide side
-_FONT = "font-family='Verdana,DejaVu Sans,sans-serif' font-size='11'"
 
 
 def badge(result: dict[str, Any]) -> str:
@@ -28,7 +27,7 @@ def badge(result: dict[str, Any]) -> str:
             "<svg xmlns='http://www.w3.org/2000/svg' width='{total}' height='20' role='img' aria-label='{label}'>"
             "<title>{label}</title><rect width='{wide}' height='20' fill='#3b4048'/>"
             "<rect x='{wide}' width='{rest}' height='20' fill='{colour}'/>"
-            f"<g fill='#fff' text-anchor='middle' {_FONT}>"
+            "<g fill='#fff' text-anchor='middle' font-family='Verdana,DejaVu Sans,sans-serif' font-size='11'>"
             "<text x='{left_x}' y='14'>{left}</text><text x='{right_x}' y='14'>{right}</text></g></svg>\n"
         ).format(
             total=wide + rest, wide=wide, rest=rest, label=f"{left}: {word}", colour=COLOURS[colour],

@@ -1,4 +1,4 @@
-"""Measurements no clause is judged by, but a person wants to follow: quality, sessions, card memory. From facts only."""
+"""Measurements that no clause judges but a person follows: quality, sessions, card memory. From facts only."""
 
 from __future__ import annotations
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-from markupsafe import escape
+from markupsafe import Markup, escape
 
 from labproof import places
 from labproof.report import wording
 from labproof.report.charts import charts
+from labproof.report.compare_text import lines
 from labproof.report.stack import stack_svg
 
 #: What the evidence of all passes, and of everything else, may weigh together in bytes, so that a page of 500 clauses
@@ -21,13 +23,23 @@ PASSES_WEIGH, OTHERS_WEIGH = 350_000, 450_000
 _LONGEST = {"pass": 1500, "other": 8000}
 
 
-def page(result: dict[str, Any], past: list[dict[str, Any]] | None = None) -> str:
+def page(
+    result: dict[str, Any], past: list[dict[str, Any]] | None = None, comparison: dict[str, Any] | None = None
+) -> str:
     """HTML of one run.
 
     Args:
         result: content of run.json.
         past: earlier runs of the same lab, oldest first (lines of history.jsonl).
+        comparison: content of compare.json, where the run was compared with another.
     """
+    result = {
+        "holders": [],
+        "exceptions": [],
+        "cut_off": None,
+        "drift": [],
+        **result,
+    }  # a run.json of before these were recorded
     verdicts = result["verdicts"]
     first = wording.first_failures(result)
     shown = {(v["clause"], v["target"]) for v in first}
@@ -61,6 +73,8 @@ def page(result: dict[str, Any], past: list[dict[str, Any]] | None = None) -> st
         deselected=_by_reason(result["deselected"]),
         accepted=accepted(result),
         timings=_timings(by_layer),
+        compared=lines(comparison) if comparison else [],
+        culprits=[c["sentence"] for c in comparison["culprits"]] if comparison else [],
         cut=_cutter(verdicts),
     )
 
@@ -70,7 +84,9 @@ def anchors(verdicts: Iterable[dict[str, Any]]) -> dict[tuple[str, str], str]:
     found: dict[tuple[str, str], str] = {}
     taken: set[str] = set()
     for v in verdicts:
-        name = v["clause"] if v["clause"] not in taken else f"{v['clause']}-{re.sub(r'[^A-Za-z0-9.]+', '-', v['target'])}"
+        name = (
+            v["clause"] if v["clause"] not in taken else f"{v['clause']}-{re.sub(r'[^A-Za-z0-9.]+', '-', v['target'])}"
+        )
         taken.add(name)
         found[v["clause"], v["target"]] = name
     return found
@@ -103,6 +119,36 @@ def accepted(result: dict[str, Any]) -> list[dict[str, Any]]:
         until = exception.get("until")
         rows.append({**exception, "excuses": excuses, "expired": bool(until) and until < result["started"][:10]})
     return rows
+
+
+def steps(remedy: str) -> Markup:
+    """A remedy with what is to be copied set apart: commands in backquotes, and indented blocks with their first line.
+
+    A click on such a piece selects the whole of it, so it can be copied without a script.
+    """
+    parts: list[Markup] = []
+    lines = remedy.splitlines()
+    at = 0
+    while at < len(lines):
+        end = at + 1 if _begins_block(lines, at) else at
+        while end < len(lines) and lines[end].startswith("  "):
+            end += 1
+        if end > at:
+            block = "\n".join(lines[at:end])
+            parts.append(Markup('<pre class="do">{}</pre>').format(textwrap.dedent(block)))
+            at = end
+            continue
+        said = re.split(r"`([^`]+)`", lines[at])
+        words = [Markup('<code class="do">{}</code>').format(w) if i % 2 else escape(w) for i, w in enumerate(said)]
+        parts.append(Markup("<p>{}</p>").format(Markup("").join(words)))
+        at += 1
+    return Markup("\n").join(parts)
+
+
+def _begins_block(lines: list[str], at: int) -> bool:
+    """A line such as `machine:` right above an indented one belongs to the block."""
+    following = lines[at + 1] if at + 1 < len(lines) else ""
+    return bool(re.fullmatch(r"[\w.-]+:", lines[at])) and following.startswith("  ")
 
 
 def _by_reason(deselected: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
@@ -163,4 +209,5 @@ def _template() -> Template:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["steps"] = steps
     return environment.get_template("page.html.j2")

@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from labproof.report.wording import LAYERS, SIGNS, on_chain, spoken, tally, worst
+from labproof.report.wording import LAYERS, SIGNS, on_chain, spoken, told_of, worst
 
 WIDE = 400
 _LEFT, _RIGHT = 4, WIDE - 4
@@ -30,16 +30,15 @@ def stack_svg(result: dict[str, Any], chain: str) -> Markup:
         verdicts = on_chain(result, chain, layer["layer"])
         state = worst(verdicts) or "unselected"
         y = _joint(parts, y, state)
-        told = tally(verdicts) or "not selected"
-        if state == "blocked":
-            told = f"blocked by {verdicts[0]['blocked_by']}"
+        told = told_of(verdicts, broken)
         first = broken["cause"] if broken is not None and layer["layer"] == first_layer else None
         y = _layer(parts, y, layer, state, told, first)
     for holding in result.get("holders", ()):
         if chain in holding["chains"]:
             y = _apps(parts, y, holding)
     label = f"{chain}: " + "; ".join(
-        f"{layer['layer']} {worst(on_chain(result, chain, layer['layer'])) or 'not selected'}" for layer in content["layers"]
+        f"{layer['layer']} {worst(on_chain(result, chain, layer['layer'])) or 'not selected'}"
+        for layer in content["layers"]
     )
     return Markup(
         '<svg class="stack" viewBox="0 0 {w} {h}" role="group" aria-label="{label}">{inner}</svg>'
@@ -60,7 +59,9 @@ def _slot(content: dict[str, Any], chain: str) -> tuple[list[Markup], int]:
 
 def _joint(parts: list[Markup], y: int, state: str) -> int:
     parts.append(
-        Markup('<path class="joint {}" d="M27 {}v{}"/>').format("cut" if state in ("blocked", "unselected") else "", y, _GAP)
+        Markup('<path class="joint {}" d="M27 {}v{}"/>').format(
+            "cut" if state in ("blocked", "unselected") else "", y, _GAP
+        )
     )
     return y + _GAP
 
@@ -73,7 +74,9 @@ def _layer(parts: list[Markup], y: int, layer: dict[str, Any], state: str, told:
     if first is not None:
         height += _LINE
     inner = [
-        Markup('<rect class="box" x="{}" y="{}" width="{}" height="{}" rx="8"/>').format(_LEFT, y, _RIGHT - _LEFT, height),
+        Markup('<rect class="box" x="{}" y="{}" width="{}" height="{}" rx="8"/>').format(
+            _LEFT, y, _RIGHT - _LEFT, height
+        ),
         Markup('<circle class="disc" cx="27" cy="{}" r="13"/>').format(y + 24),
         Markup('<text class="sign" x="27" y="{}">{}</text>').format(y + 30, SIGNS.get(state, "")),
         Markup('<text class="name" x="{}" y="{}">{}</text>').format(_TEXT, y + 24, _cut(name, 38)),
@@ -110,7 +113,9 @@ def _apps(parts: list[Markup], y: int, holding: dict[str, Any]) -> int:
         rows.append(f"{max(0, total - held)} of {total} {holding['resource']} free")
     for row in rows:
         parts.append(Markup('<path class="joint" d="M27 {}v20h14"/>').format(y))
-        parts.append(Markup('<text class="about" x="{}" y="{}">{}</text>').format(_TEXT, y + 24, _cut(row, _CHARACTERS)))
+        parts.append(
+            Markup('<text class="about" x="{}" y="{}">{}</text>').format(_TEXT, y + 24, _cut(row, _CHARACTERS))
+        )
         y += 20
     return y + 10
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labproof.report.verdict import explain
+from labproof.report.wording import spoken, told_of
 
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
@@ -59,10 +60,8 @@ def _layer_lines(result: dict[str, Any], chain: str, layers: list[dict[str, Any]
             continue
         counted = Counter(v["verdict"] for v in verdicts)
         worst = next(v for v in ORDER if counted[v])
-        text = ", ".join(f"{counted[v]} {v}" for v in ORDER if counted[v])
-        if worst == "blocked":
-            text += f" by {verdicts[0]['blocked_by']}"
-        shown = textwrap.shorten(" ".join(layer["versions"].values()), SHOWN, placeholder=" ...")
+        text = told_of(verdicts, next((b for b in result["first_broken"] if b["chain"] == chain), None))
+        shown = textwrap.shorten(" · ".join(spoken(layer["versions"])), SHOWN, placeholder=" ...")
         lines.append((f"{name} {SIGNS[worst]} {text}{'   ' + shown if shown else ''}", COLOURS[worst]))
     return lines
 

@@ -69,7 +69,9 @@ def spoken(versions: dict[str, str]) -> list[str]:
     """
     found = []
     for key, text in versions.items():
-        if key in ("pve_api", "extensions") or (key == "kubelet" and text == versions.get("kubernetes", "").split("+")[0]):
+        if key in ("pve_api", "extensions") or (
+            key == "kubelet" and text == versions.get("kubernetes", "").split("+")[0]
+        ):
             continue
         plain = re.sub(r"^v(?=\d)", "", text)
         if key == "driver":
@@ -84,6 +86,26 @@ def tally(verdicts: Iterable[dict[str, Any]]) -> str:
     """`1 fail, 24 pass`, worst first; empty for no verdicts."""
     counted = Counter(v["verdict"] for v in verdicts)
     return ", ".join(f"{counted[v]} {v}" for v in ORDER if counted[v])
+
+
+def told_of(verdicts: list[dict[str, Any]], broken: dict[str, str] | None) -> str:
+    """How a layer of one chain stands, in words.
+
+    Args:
+        verdicts: those of the layer on the chain.
+        broken: the chain's entry of `first_broken`. A clause of a whole node names whatever blocks it on the node's
+            first chain, which may be another one; on this chain it is this.
+    """
+    told = tally(verdicts) or "not selected"
+    if worst(verdicts) == "blocked":
+        first = next(v for v in verdicts if v["verdict"] == "blocked")
+        by = broken["clause"] if broken is not None else first["blocked_by"]
+        alone = all(v["verdict"] == "blocked" for v in verdicts)
+        return f"{len(verdicts)} blocked by {by}" if alone else f"{told} (by {by})"
+    failed = [v for v in verdicts if v["verdict"] == "fail"]
+    if failed and all(v["severity"] == "hygiene" for v in failed):
+        return f"{told} (hygiene only)"
+    return told
 
 
 def worst(verdicts: Iterable[dict[str, Any]]) -> str:

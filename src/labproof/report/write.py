@@ -30,6 +30,7 @@ class Ended:
         began: Unix seconds at which the facts were begun; `seconds` is what this run took.
         verdicts: records of the judged clauses; `expected` and `deselected` name clause and target.
         pytests: the exit status pytest itself would give.
+        cut_off: why the run ended before it was through (deadline, SIGTERM); None when it was not cut off.
     """
 
     lab: Lab
@@ -44,10 +45,13 @@ class Ended:
     pytests: int
     fail_on: str
     others_failed: bool
+    cut_off: str | None = None
 
 
 def finish_run(run: Ended) -> dict[str, Any]:
     """Write run.json, the page and the summary; point `latest` at this run; return run.json's content."""
+    from labproof.report.baseline import drift
+    from labproof.report.compare_snapshot import Snapshot
     from labproof.report.holders import holdings
     from labproof.report.measured import measurements
     from labproof.report.versions import simulated, versions_of
@@ -76,10 +80,12 @@ def finish_run(run: Ended) -> dict[str, Any]:
         "measurements": measurements(run.facts, chains, verdicts),
         "holders": holdings(run.facts, chains),
         "exceptions": [x.model_dump(mode="json") for x in run.lab.exceptions],
+        "cut_off": run.cut_off,
     }
+    result["drift"] = drift(run.folder.parent.parent, Snapshot(run.facts, run.lab), result["simulated"])
     write_text(run.folder / "run.json", json.dumps(result, indent=1) + "\n")
-    _point_latest(run.folder)
     render(run.folder, result)
+    _point_latest(run.folder)
     return result
 
 
@@ -91,10 +97,20 @@ def render(folder: Path, result: dict[str, Any]) -> None:
     from labproof.report.past import past_runs
 
     past = past_runs(folder.parent.parent, result)
+    comparison = _comparison(folder)
     write_text(folder / "badge.svg", badge(result))
     write_text(folder / "sparkline.svg", sparkline(result, past))
-    write_text(folder / "summary.md", summary(result, past))
-    write_text(folder / "index.html", page(result, past))
+    write_text(folder / "summary.md", summary(result, past, comparison))
+    write_text(folder / "index.html", page(result, past, comparison))
+
+
+def _comparison(folder: Path) -> dict[str, Any] | None:
+    """What `--compare` wrote beside run.json, if it did."""
+    try:
+        found = json.loads((folder / "compare.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def first_broken(verdicts: Iterable[dict[str, Any]], chains: Iterable[Chain]) -> list[dict[str, str]]:
@@ -114,7 +130,11 @@ def _card(chain: Chain) -> dict[str, str]:
     from labproof.catalogue.gpus import capability
 
     known = capability(chain.gpu.device)
-    return {"gpu": chain.gpu.device, "address": chain.gpu.address or "", "card": known.name if known else chain.gpu.name}
+    return {
+        "gpu": chain.gpu.device,
+        "address": chain.gpu.address or "",
+        "card": known.name if known else chain.gpu.name,
+    }
 
 
 def _layers(chain: Chain, versions: dict[str, dict[str, str]]) -> list[dict[str, Any]]:

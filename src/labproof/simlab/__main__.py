@@ -17,9 +17,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("lab")
     parser.add_argument("--variation")
     parser.add_argument("--fault", action="append", default=[], metavar="ID")
+    parser.add_argument("--bare", action="store_true")
     parser.add_argument("--overlay", type=Path, required=True, metavar="FILE")
     options = parser.parse_args(argv)
-    lab = SimLab(options.lab, options.fault, options.variation)
+    lab = SimLab(options.lab, options.fault, options.variation, bare=options.bare)
     try:
         lab.start()
     except (FileNotFoundError, KeyError) as wrong:

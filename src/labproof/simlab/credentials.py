@@ -58,9 +58,11 @@ class CredentialFolder:
             "ca": self.file(f"pve-root-ca-{host}.pem", self._pki.authority("pve", host).pem),
         }  # fmt: skip
 
-    def talos(self, cluster: str, node: str, port: int, role: str) -> dict[str, Any]:
-        """`nodes[].talos`: a talosconfig with one context."""
-        client = self._pki.client("talos", cluster, "", role)
+    def talos(
+        self, cluster: str, node: str, port: int, role: str, *, meant: str | None = None, expired: bool = False
+    ) -> dict[str, Any]:
+        """`nodes[].talos`: a talosconfig with one context, and the node `meant` where its endpoint is another one's."""
+        client = self._pki.client("talos", cluster, "", role, expired=expired)
 
         def encoded(text: str) -> str:
             return base64.b64encode(text.encode()).decode()
@@ -76,7 +78,8 @@ class CredentialFolder:
                 }
             },
         }
-        return {"talosconfig": self.file(f"talosconfig-{node}", yaml.safe_dump(config)), "context": node}
+        found = {"talosconfig": self.file(f"talosconfig-{node}", yaml.safe_dump(config)), "context": node}
+        return {**found, "node": meant} if meant else found
 
     def kubernetes(self, cluster: str, port: int, user: str) -> dict[str, Any]:
         """`clusters[]`: a kubeconfig with a client certificate of `user`."""

@@ -52,10 +52,12 @@ class SimLab:
         faults: Sequence[str] = (),
         variation: str | None = None,
         lines: Lines | None = None,
+        *,
+        bare: bool = False,
     ) -> None:
-        """Nothing runs until `start`. With `lines` every server is reached through one that can be disturbed."""
+        """Nothing runs until `start`. With `bare` nobody has provisioned it yet. With `lines` every server is reached through one that can be disturbed."""
         self._lines = lines
-        self._lab, self._faults, self._variation = lab, tuple(faults), variation
+        self._lab, self._faults, self._variation, self._bare = lab, tuple(faults), variation, bare
         self._pki = Pki()
         self._pve: dict[str, Credentials] = {}
         self._servers: dict[tuple[str, str], Any] = {}
@@ -83,7 +85,7 @@ class SimLab:
         Raises:
             FileNotFoundError, KeyError: unknown lab, variation or fault.
         """
-        inputs = load_inputs(self._lab, self._variation, self._faults)  # refuse a typo before anything starts
+        inputs = load_inputs(self._lab, self._variation, self._faults, bare=self._bare)  # refuse a typo before anything starts
         sweep_leftovers()
         self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
         self._roots = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=place_for_roots()))
@@ -102,7 +104,7 @@ class SimLab:
     def reset(self, faults: Sequence[str] = (), variation: str | None = None) -> dict[str, Any]:
         """Build a fresh world with other faults behind the same servers; returns the overlay."""
         self._faults, self._variation = tuple(faults), variation
-        self._call(self._enter(load_inputs(self._lab, variation, faults)))
+        self._call(self._enter(load_inputs(self._lab, variation, faults, bare=self._bare)))
         return self.overlay
 
     def stop(self) -> None:
@@ -210,8 +212,7 @@ class SimLab:
                 patch["hosts"][name]["pve"] = files.pve(name, ports["pve", name], TOKEN_ID)
         for name in world.nodes:
             if ("talos", name) in ports:
-                cluster = str(world.inputs["nodes"][name].get("cluster", ""))
-                patch["nodes"][name] = {"talos": files.talos(cluster, name, ports["talos", name], role)}
+                patch["nodes"][name] = {"talos": _talosconfig(world, files, ports, name, role)}
         for name in world.clusters:
             if ("kube", name) in ports:
                 patch["clusters"][name] = files.kubernetes(name, ports["kube", name], KUBERNETES_USER)
@@ -227,16 +228,19 @@ def _laid_over(declared: Any, patch: Any) -> Any:
     return patch
 
 
-def _laid_over(declared: Any, patch: Any) -> Any:
-    """A merge patch, save that a mapping over a list of named things patches those of its names.
-
-    That is how the overlay is laid over lab.yaml too; a variation that declares another host gives a whole list.
-    """
-    if isinstance(declared, list) and isinstance(patch, dict):
-        return [_laid_over(thing, patch.get(thing["name"], {})) for thing in declared]
-    if isinstance(declared, dict) and isinstance(patch, dict):
-        return {**declared, **{key: _laid_over(declared.get(key), below) for key, below in patch.items()}}
-    return patch
+def _talosconfig(
+    world: World, files: CredentialFolder, ports: Mapping[tuple[str, str], int], name: str, role: str
+) -> dict[str, Any]:
+    """The owner's talosconfig for one node: its endpoint is the node itself, or the one that the inputs name."""
+    inputs = world.inputs["nodes"][name]
+    held: Mapping[str, Any] = inputs.get("talosconfig") or {}
+    endpoint = str(held.get("endpoint") or name)
+    if ("talos", endpoint) not in ports:
+        endpoint = name
+    return files.talos(
+        str(inputs.get("cluster", "")), name, ports["talos", endpoint], str(held.get("role") or role),
+        meant=world.nodes[name].address if endpoint != name else None, expired=bool(held.get("expired")),
+    )  # fmt: skip
 
 
 async def _settle(thing: Any, method: str) -> None:

@@ -54,7 +54,12 @@ class Handle:
 
 
 def start(
-    lab: str | Path, *, variation: str | None = None, faults: Sequence[str] | None = None, ready_s: float = READY_S
+    lab: str | Path,
+    *,
+    variation: str | None = None,
+    faults: Sequence[str] | None = None,
+    bare: bool = False,
+    ready_s: float = READY_S,
 ) -> Handle:
     """Start a simulated lab and wait until it serves.
 
@@ -62,6 +67,7 @@ def start(
         lab: name of a reference lab, or a path to one with a `world` folder.
         variation: name of one of its variations.
         faults: fault ids.
+        bare: as it was before anybody provisioned it.
         ready_s: longest wait, in seconds.
 
     Raises:
@@ -72,6 +78,7 @@ def start(
     overlay_file = Path(folder.name) / "overlay.json"
     argv = [sys.executable, "-m", "labproof.simlab", str(lab), "--overlay", str(overlay_file)]
     argv += ["--variation", variation] if variation else []
+    argv += ["--bare"] if bare else []
     argv += [word for fault in faults or () for word in ("--fault", fault)]
     process = subprocess.Popen(
         argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True

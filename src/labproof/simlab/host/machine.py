@@ -193,6 +193,7 @@ def _start_iommu(host: Host) -> None:
         bool(host.firmware_table)
         and bool(firmware.get("interrupt_remapping"))
         and "off" not in bootfiles.switch(host.cmdline, "intremap")
+        and not (host.amd and "off" in bootfiles.switch(host.cmdline, "amd_iommu"))  # one driver does both there
     )
     if live:
         overrides = frozenset(bootfiles.switch(host.cmdline, "pcie_acs_override"))

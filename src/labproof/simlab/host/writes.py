@@ -13,6 +13,7 @@ from labproof.simlab.host.machine import Host
 #: Folders of the root whose files belong to the world's inputs.
 TRACKED = "/etc"
 WRITABLE = ("/etc/", "/tmp/", "/root/")  # noqa: S108 - inside the generated root
+SETTLED_S = 180.0  # that long after the last guest's start a rebooted host is looked at
 _DERIVED = ("/etc/pve/", "/etc/alternatives/")
 
 
@@ -104,6 +105,9 @@ def perform(world: Any, name: str, request: str) -> None:
 def reboot(world: Any, name: str) -> None:
     """Reboot the host: what was configured is now what it boots with."""
     host: Host = world.hosts[name]
+    if name in world.pve:
+        for vmid in list(host.qemus):  # its guests are shut down first, which applies what was pending
+            world.pve[name].stop(vmid, "qmshutdown")
     host.inputs["boot"].pop("cmdline_at_boot", None)
     for entry in host.inputs["files"].values():
         entry.pop("booted_with", None)
@@ -113,4 +117,11 @@ def reboot(world: Any, name: str) -> None:
     pinned = host.inputs["kernel"].get("pinned")
     if pinned:
         host.inputs["kernel"]["version"] = pinned
-    world.boot_host(name, time.time())
+    now = time.time()
+    world.boot_host(name, now)
+    late = max((q.started_at for q in world.hosts[name].qemus.values()), default=now) + SETTLED_S - now
+    if late > 0:  # a reboot takes no time here, so what its guests' starts take lies behind it
+        host.inputs["uptime_s"] = float(host.inputs["uptime_s"]) + late
+        world.boot_host(name, now)
+    if host.inputs["firmware"].get("hangs_at_reboot"):
+        world.hosts[name].up = False

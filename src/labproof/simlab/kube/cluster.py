@@ -7,6 +7,8 @@ import copy
 import logging
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from labproof.simlab.kube import nodes as node_objects
@@ -70,6 +72,8 @@ class SimCluster:
         self.loop: asyncio.AbstractEventLoop | None = None
         states = {n: s for n, s in nodes.items() if n in (inputs.get("nodes") or {}) or not inputs.get("nodes")}
         for node, entry in (inputs.get("nodes") or {}).items():
+            if entry.get("run_by") in nodes:  # another machine took the name: its kubelet registered last
+                states[node] = replace(nodes[entry["run_by"]], name=node)
             if node not in states:
                 states[node] = plain_node(node, entry, world_time - 86400)
         booted = [s.booted_at for s in states.values() if s.up and s.booted_at < world_time]
@@ -109,6 +113,11 @@ class SimCluster:
         for obj in initial_objects(self):
             self.seed(obj)
         self.store.listeners.append(self._changed)
+        for kubelet in self.kubelets.values():
+            before, wait = kubelet.state.before, kubelet.state.changed_at - self.clock.now()
+            if before is not None and wait > 0:
+                self.clock.after(wait, partial(kubelet.turn, kubelet.state))
+                kubelet.state = before
         for after, action in plan_changes(self):
             self.clock.after(after, action)
         self.dirty()

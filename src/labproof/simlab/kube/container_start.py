@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from labproof.simlab.kube.kubelet import Kubelet
 
 
-_WRITABLE = ("/etc/kubernetes", "/etc/cni", "/usr/libexec/kubernetes", "/usr/etc/udev")  # on Talos, beside /var and /run
+_WRITABLE = ("/etc/kubernetes", "/etc/cni", "/usr/libexec/kubernetes", "/usr/etc/udev")  # on Talos
 
 
 class ConfigMissing(Exception):

@@ -90,6 +90,16 @@ class Kubelet:
             watcher()
         self.cluster.post_node(self.name)
 
+    def turn(self, state: NodeState) -> None:
+        """Something happened to the node's card or driver: what containers hold open is void, their nodes stay."""
+        self.state = state
+        left = {gpu.uuid for gpu in state.gpus}
+        for run in self.runs.values():
+            for container in run.containers:
+                world = container.world
+                if world is not None:
+                    world.node, world.gpus = state, tuple(g for g in world.gpus if g.uuid in left)
+
     # ------------------------------------------------------------------ pods
 
     def notice(self, pod: Obj) -> None:

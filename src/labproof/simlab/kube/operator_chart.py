@@ -306,7 +306,8 @@ def reconcile(cluster: SimCluster) -> None:
     kind = cluster.kinds.named("ClusterPolicy", "nvidia.com/v1")
     if kind is None:
         return
-    policy, *others = [*cluster.store.each(kind.key)] or [None]
+    policies = [*cluster.store.each(kind.key)]
+    policy, others = policies[0] if policies else None, policies[1:]
     namespace = str((cluster.inputs.get("plugin") or {}).get("namespace", "gpu-operator"))
     running = [
         p

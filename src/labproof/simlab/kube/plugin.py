@@ -61,7 +61,8 @@ def _config_map(running: Running) -> str:
 def cut_off(running: Running) -> bool:
     """Whether a NetworkPolicy isolates the pod's egress and allows none of it."""
     mine: dict[str, str] = running.pod["metadata"].get("labels") or {}
-    policies = running.kubelet.cluster.store.all("networkpolicies.networking.k8s.io", running.pod["metadata"]["namespace"])
+    store = running.kubelet.cluster.store
+    policies = store.all("networkpolicies.networking.k8s.io", running.pod["metadata"]["namespace"])
     chosen = [
         p["spec"] for p in policies
         if "Egress" in (p["spec"].get("policyTypes") or ())
@@ -80,7 +81,8 @@ def config_manager(running: Running) -> None:
             f'"https://10.96.0.1:443/api/v1/nodes?fieldSelector=metadata.name%3D{node}&limit=500&resourceVersion=0": '
             "dial tcp 10.96.0.1:443: i/o timeout"
         )
-        running.later(30.0, lambda: running.log(klog(now + 30.0, "reflector.go:200", f'"Unhandled Error" err="{text}"', "E")))
+        line = klog(now + 30.0, "reflector.go:200", f'"Unhandled Error" err="{text}"', "E")
+        running.later(30.0, lambda: running.log(line))
         return
     _, error = chosen_config(running)
     if error:

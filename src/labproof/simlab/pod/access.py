@@ -94,6 +94,8 @@ def open_error(pod: PodWorld, path: str) -> str | None:
             bits = node.mode
         if bits & 0o6 != 0o6:
             return "Permission denied"
+    if path.startswith("/dev/nvidia") and pod.node.driver_version is None:
+        return "No such device or address"  # the container's node outlives the module behind it
     return None
 
 

@@ -112,7 +112,7 @@ def open_decoder_device(pod: PodWorld, log: Log, stream: Stream) -> None:
 def start_decoder(pod: PodWorld, log: Log, stream: Stream) -> None:
     """Start decoding: on the card when there is a device and the chip can, silently in software otherwise."""
     pictures = stream.pictures
-    if stream.device is None:
+    if stream.device is None or stream.codec in log.build.software_decoders:
         if stream.codec == "h264":
             height = -(-pictures.height // 16) * 16
             log.verbose(f"Reinit context to {pictures.width}x{height}, pix_fmt: {pictures.pix_fmt}", "h264")

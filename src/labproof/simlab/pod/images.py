@@ -25,6 +25,7 @@ class FfmpegBuild:
         nvenc_leak_mib: memory its NVENC path loses with each frame.
         nvenc_cpu_ms: CPU time its NVENC path wastes on each 1080p frame.
         substitutes: encoders that a wrapper around it replaces by others.
+        software_decoders: codecs whose NVDEC part was left out, so that -hwaccel cuda decodes them in software.
     """
 
     version: str
@@ -39,6 +40,7 @@ class FfmpegBuild:
     nvenc_leak_mib: float = 0.0
     nvenc_cpu_ms: float = 0.0
     substitutes: Mapping[str, str] = field(default_factory=dict)
+    software_decoders: frozenset[str] = frozenset()
 
     @property
     def major(self) -> int:
@@ -105,6 +107,7 @@ def build(name: str) -> FfmpegBuild:
         nvenc_leak_mib=float(raw.get("nvenc_leak_mib", 0)),
         nvenc_cpu_ms=float(raw.get("nvenc_cpu_ms", 0)),
         substitutes=raw.get("substitutes", {}),
+        software_decoders=frozenset(raw.get("software_decoders", ())),
     )
 
 

@@ -107,11 +107,37 @@ def create_mapping(request: Request, refuse: type[Answer]) -> None:
     mappings = request.node.host.inputs["pve"].setdefault("mapping", {})
     if name in mappings:
         raise refuse(500, f"PCI ID '{name}' is already defined")
-    entry: dict[str, Any] = {"map": [properties(request.parameters["map"], "node")]}
+    entry: dict[str, Any] = {"map": _map_items(request.parameters["map"])}
     if "description" in request.parameters:
         entry["description"] = request.parameters["description"]
     mappings[name] = entry
     request.node.host.revision += 1
+
+
+def update_mapping(request: Request, refuse: type[Answer]) -> None:
+    """PUT /cluster/mapping/pci/{id}: given properties replace the old ones, `delete` names those to drop."""
+    name = request.values["id"]
+    request.need(f"/mapping/pci/{name}", "Mapping.Modify")
+    mappings = request.node.host.inputs["pve"].get("mapping") or {}
+    if name not in mappings:
+        raise refuse(500, f"mapping '{name}' does not exist")
+    digest = request.parameters.get("digest")
+    if digest is not None and digest != mapping_digest(request.node):
+        raise refuse(500, "checksum mismatch (file change by other user?)")
+    entry = dict(mappings[name])
+    for key in re.split(r"[,;\s]+", request.parameters.get("delete", "")):
+        entry.pop(key, None)
+    if "map" in request.parameters:
+        entry["map"] = _map_items(request.parameters["map"])
+    if "description" in request.parameters:
+        entry["description"] = request.parameters["description"]
+    mappings[name] = entry
+    request.node.host.revision += 1
+
+
+def _map_items(text: str) -> list[dict[str, str]]:
+    """Items of a repeated `map` parameter, one a line."""
+    return [properties(item, "node") for item in text.split("\n") if item]
 
 
 def delete_mapping(request: Request, refuse: type[Answer]) -> None:

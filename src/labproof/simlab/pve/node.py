@@ -15,6 +15,8 @@ from labproof.simlab.pve.hostpci import Refused, properties
 from labproof.simlab.pve.tasks import Task
 from labproof.simlab.world.states import GuestPci, VmState
 
+SETTLED_S = 180.0
+
 
 class PveNode:
     """PVE on one booted host. `start_guests` does what pve-guests.service does after a boot."""
@@ -108,9 +110,11 @@ class PveNode:
             task.finish(str(refused), begin + 1.0)
             return task
         self._apply_pending(vmid)
+        task.finish(at=qemu.started_at)
+        if at is None:  # a start asked for now takes no time here: its guest has settled when it is looked at
+            qemu.started_at = begin - SETTLED_S
         self.host.qemus[vmid] = qemu
         self.host.start_failures.pop(vmid, None)
-        task.finish(at=qemu.started_at)
         return task
 
     def stop(self, vmid: int, kind: str = "qmstop", user: str = "root@pam") -> Task:

@@ -183,7 +183,8 @@ async def _body(request: web.Request) -> dict[str, str]:
     if request.content_type == "application/json":
         raw = await request.text()
         return {k: str(v) for k, v in (json.loads(raw) if raw else {}).items()}
-    return {k: str(v) for k, v in (await request.post()).items()}
+    form = await request.post()
+    return {key: "\n".join(str(value) for value in form.getall(key)) for key in form}  # arrays come as repeated keys
 
 
 def _envelope(data: Any, extra: dict[str, Any] | None = None) -> web.Response:
@@ -381,6 +382,7 @@ _ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/cluster/mapping/pci", _mapping),
     ("POST", "/cluster/mapping/pci", lambda r: changes.create_mapping(r, Answer)),
     ("GET", "/cluster/mapping/pci/{id}", _one_mapping),
+    ("PUT", "/cluster/mapping/pci/{id}", lambda r: changes.update_mapping(r, Answer)),
     ("DELETE", "/cluster/mapping/pci/{id}", lambda r: changes.delete_mapping(r, Answer)),
     ("GET", "/access/permissions", _permissions),
 )

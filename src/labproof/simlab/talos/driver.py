@@ -125,6 +125,12 @@ def add_incidents(boot: DriverBoot) -> None:
                 boot.lost.append(pci)
 
 
+def unload(boot: DriverBoot) -> None:
+    """What `rmmod` leaves: no module, no device node, a line of the core's end."""
+    boot.version, boot.bound, boot.ready, boot.lost, boot.modules = None, [], [], [], []
+    boot.log.append(LogRecord(86400.0, "nvidia-nvlink: Unregistered Nvlink Core, major device number 239"))
+
+
 def _load_core(
     boot: DriverBoot,
     kmod: Extension,
@@ -135,7 +141,7 @@ def _load_core(
     version = driver_of(kmod)
     open_flavour = kmod.name.startswith("nvidia-open")
     displays = [f for f in functions if f.vendor_device.startswith("10de:") and f.pci_class.startswith("0x03")]
-    free = [f for f in displays if f.address not in rebound and _lost_at(f) > LOAD_S]
+    free = [f for f in displays if f.address not in rebound and lost_after(f) > LOAD_S]
     boot.log.append(LogRecord(12.4, "nvidia: loading out-of-tree module taints kernel.", priority="warning"))
     boot.log.append(LogRecord(12.5, "nvidia-nvlink: Nvlink Core is being initialized, major device number 239"))
     if not free:
@@ -163,7 +169,7 @@ def _load_core(
     return True
 
 
-def _lost_at(pci: GuestPci) -> float:
+def lost_after(pci: GuestPci) -> float:
     """Seconds after the kernel's start at which the card fell off the bus; never, for a sound one."""
     incidents = pci.card.inputs.get("incidents") or {} if pci.card else {}
     return min((float(at) for number, at in incidents.items() if int(number) == 79), default=float("inf"))

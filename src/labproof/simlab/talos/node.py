@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import yaml
@@ -34,11 +35,39 @@ def boot_node(
         vm: the VM it runs in; None on bare metal, where `node_inputs["pci"]` says what is in the slots.
         cards: all cards, for bare metal.
         world_time: Unix seconds, for the start of a machine that no VM dates; 0: now.
+
+    Returns:
+        The node as it stands now; where something happened to its card or driver since the boot and the time of that
+        is known, with the node of before.
+    """
+    now = world_time or time.time()
+    state, lost_at = _boot(name, node_inputs, vm, cards, now)
+    ago = node_inputs.get("runtime_ago_s")
+    changed_at = now - float(ago) if ago is not None else lost_at
+    if not changed_at:
+        return state
+    calm = {**node_inputs, "taken_at_runtime": {}, "unloaded_at_runtime": False}
+    before, _ = _boot(name, calm, vm, cards, now, untouched=True)
+    return replace(state, before=before, changed_at=changed_at)
+
+
+def _boot(
+    name: str,
+    node_inputs: Inputs,
+    vm: VmState | None,
+    cards: Mapping[str, Card],
+    now: float,
+    *,
+    untouched: bool = False,
+) -> tuple[TalosState, float]:
+    """The node, and when its card fell off the bus after the boot (Unix seconds, 0: never).
+
+    `untouched` leaves out what happened to the card since the boot.
     """
     talos = node_inputs["talos"]
     config: Mapping[str, Any] = node_inputs.get("config") or {}
     ship = release(str(talos["version"]))
-    powered_on = vm.started_at if vm else (world_time or time.time()) - float(node_inputs.get("uptime_s", 86400))
+    powered_on = vm.started_at if vm else now - float(node_inputs.get("uptime_s", 86400))
     booted_at = powered_on + KERNEL_AFTER_START_S
     extensions, schematic = image.installed(talos, ship)
     functions = guest_devices(vm, node_inputs, cards)
@@ -47,7 +76,10 @@ def boot_node(
     missing = frozenset(path for path, gone in (talos.get("missing_files") or {}).items() if gone)
     taken: Mapping[str, str] = _rebinding(node_inputs.get("taken_at_runtime") or {}, functions)
     boot = driver.boot_driver(extensions, ship, wanted, functions, rebound, missing)
-    driver.add_incidents(boot)
+    if not untouched:
+        driver.add_incidents(boot)
+        if node_inputs.get("unloaded_at_runtime"):
+            driver.unload(boot)
     boot.ready = [f for f in boot.ready if f.address not in taken]
     toolkit = image.toolkit(extensions)
     runtime = containerd.configure(ship, toolkit, config.get("files") or {}, missing)
@@ -65,7 +97,8 @@ def boot_node(
     held = [f for f in boot.bound + boot.lost if f.address not in taken]
     up = vm.running if vm else not node_inputs.get("powered_off", False)
     cdi_spec = any(s.id == services.CDI_GEN and s.state == "Finished" for s in found)
-    return TalosState(
+    lost_at = max((booted_at + driver.lost_after(f) for f in boot.lost), default=0.0)
+    state = TalosState(
         name=name,
         address=str(node_inputs["address"]),
         up=up,
@@ -122,6 +155,7 @@ def boot_node(
         ),
         sysctls=sysctls,
     )
+    return state, lost_at
 
 
 def _rebinding(asked: Mapping[str, Any], functions: tuple[GuestPci, ...]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from labproof.simlab.faults import load_faults
+from labproof.simlab.world.bare import bare as make_bare
 
 PARTS = ("hosts", "nodes", "clusters", "cards")
 
@@ -103,32 +104,36 @@ def read_yaml(path: Path) -> Any:
 
 def variations(lab: str | Path) -> dict[str, Variation]:
     """All variations of a lab by name."""
+    folder = lab_folder(lab) / "variations"
     found = {}
-    for path in sorted((lab_folder(lab) / "variations").glob("*.yaml")):
-        raw = read_yaml(path)
+    for path in sorted(folder.glob("*.yaml")):
+        raw = _whole_variation(folder, path.stem)
         found[path.stem] = Variation(
             path.stem, raw.get("title", path.stem), raw.get("versions", {}), raw.get("set", {}), raw.get("lab", {})
         )
     return found
 
 
-def _with_twins(things: Mapping[str, Any]) -> dict[str, Any]:
-    """Hosts, nodes, cards with `like: <another>` written out: that one's inputs with their own laid over as a patch.
-
-    Before any fault is applied, so that a fault of one twin leaves the other sound.
-    """
-
-    def whole(name: str) -> Any:
-        thing = things[name]
-        if not isinstance(thing, Mapping) or "like" not in thing:
-            return thing
-        return merge_patch(whole(str(thing["like"])), {key: value for key, value in thing.items() if key != "like"})
-
-    return {name: whole(name) for name in things}
+def _whole_variation(folder: Path, name: str) -> dict[str, Any]:
+    """A variation's file; with `like: <another>` its `set` and `lab` come on top of that one's."""
+    raw: dict[str, Any] = read_yaml(folder / f"{name}.yaml")
+    if "like" not in raw:
+        return raw
+    base = _whole_variation(folder, str(raw["like"]))
+    return {**raw, **{part: _stacked(base.get(part, {}), raw.get(part, {})) for part in ("versions", "set", "lab")}}
 
 
-def load_inputs(lab: str | Path, variation: str | None = None, faults: Sequence[str] = ()) -> dict[str, Any]:
-    """The inputs tree of a lab with its variation and faults applied, in that order.
+def _stacked(first: Any, second: Any) -> Any:
+    """Two merge patches as one: like merging, but a null stays a null."""
+    if not isinstance(first, Mapping) or not isinstance(second, Mapping):
+        return second
+    return {**first, **{key: _stacked(first.get(key), value) for key, value in second.items()}}
+
+
+def load_inputs(
+    lab: str | Path, variation: str | None = None, faults: Sequence[str] = (), *, bare: bool = False
+) -> dict[str, Any]:
+    """The inputs tree of a lab with its variation and faults applied, in that order; `bare`: before any provisioning.
 
     Raises:
         FileNotFoundError: no such lab.
@@ -145,18 +150,20 @@ def load_inputs(lab: str | Path, variation: str | None = None, faults: Sequence[
         if variation not in known:
             raise KeyError(f"unknown variation {variation!r}; known: {', '.join(known) or 'none'}")
         inputs = _varied(inputs, known[variation].set)
+    if bare:
+        inputs = make_bare(copy.deepcopy(inputs))
     catalogue = load_faults() if faults else {}
     for fault in faults:
         if fault not in catalogue:
             near = difflib.get_close_matches(fault, catalogue, 1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise KeyError(f"unknown fault {fault!r}; {hint}`labproof faults` lists them")
-        inputs = merge_patch(inputs, catalogue[fault].set)
+        inputs = _varied(inputs, catalogue[fault].set)
     return copy.deepcopy(inputs)
 
 
 def _varied(inputs: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """Apply a variation; an entry with `like: <another>` is a patch on a copy of that one (a twin, a second host)."""
+    """Apply a variation or a fault; an entry with `like: <another>` patches a copy of that one (a second host)."""
     copies: list[tuple[str, str, str]] = []
     plain: dict[str, Any] = {}
     for part, entries in patch.items():

@@ -33,12 +33,48 @@ class World:
         self.cards = _cards(inputs)
         self.hosts: dict[str, Host] = {}
         self.pve: dict[str, PveNode] = {}
-        self.nodes: dict[str, NodeState] = {}
-        self.clusters: dict[str, Any] = {}
+        self._nodes: dict[str, NodeState] = {}
+        self._clusters: dict[str, Any] = {}
         for name in inputs.get("hosts") or {}:
             self.boot_host(name)
         self._boot_nodes()
         self._start_clusters()
+        self._built_for = self._power()
+
+    @property
+    def nodes(self) -> dict[str, NodeState]:
+        """Nodes by name, as their machines stand now."""
+        self._follow()
+        return self._nodes
+
+    @property
+    def clusters(self) -> dict[str, Any]:
+        """Clusters by name, of the nodes as they stand now."""
+        self._follow()
+        return self._clusters
+
+    def _power(self) -> tuple[Any, ...]:
+        """What changes when a guest starts, stops or restarts, or its host reboots."""
+        return tuple(
+            (name, self.hosts[name].boot_id, tuple(sorted((q.vmid, q.pid) for q in node.host.qemus.values())))
+            for name, node in sorted(self.pve.items())
+        )
+
+    def _follow(self) -> None:
+        """Nodes and clusters are derived from the guests: when those changed since, they start anew.
+
+        A cluster that starts anew has what its inputs say; what was created through its API meanwhile is gone.
+        """
+        power = self._power()
+        if power == self._built_for:
+            return
+        self._built_for = power
+        gone, self._clusters, self._nodes = self._clusters, {}, {}
+        self.time = time.time()
+        self._boot_nodes()
+        self._start_clusters()
+        for cluster in gone.values():
+            cluster.close()
 
     def boot_host(self, name: str, now: float | None = None) -> None:
         """(Re)boot one host and start its guests."""
@@ -83,7 +119,7 @@ class World:
             return
         module = importlib.import_module("labproof.simlab.talos.node")
         for name, spec in specs.items():
-            self.nodes[name] = module.boot_node(name, spec, self._vm_of(spec), self.cards)
+            self._nodes[name] = module.boot_node(name, spec, self._vm_of(spec), self.cards)
 
     def _start_clusters(self) -> None:
         specs = self.inputs.get("clusters") or {}
@@ -92,10 +128,10 @@ class World:
         module = importlib.import_module("labproof.simlab.kube.cluster")
         for name, spec in specs.items():
             members = {
-                node: state for node, state in self.nodes.items()
+                node: state for node, state in self._nodes.items()
                 if (self.inputs["nodes"][node] or {}).get("cluster", name) == name
             }  # fmt: skip
-            self.clusters[name] = module.SimCluster(name, spec, members, self.time)
+            self._clusters[name] = module.SimCluster(name, spec, members, self.time)
 
 
 def _cards(inputs: Mapping[str, Any]) -> dict[str, Card]:

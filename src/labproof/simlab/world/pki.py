@@ -63,12 +63,16 @@ class Authority:
         organisations: tuple[str, ...] = (),
         names: tuple[str, ...] = (),
         server: bool = False,
+        expired: bool = False,
     ) -> Issued:
-        """A leaf certificate: for a server valid for 127.0.0.1, ::1, localhost and `names`, else for a client."""
+        """A leaf certificate: for a server valid for 127.0.0.1, ::1, localhost and `names`, else for a client.
+
+        An `expired` one was made a year and a day ago.
+        """
         key = self._new_key()
         usage = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
         builder = (
-            _builder(_name(common_name, organisations), self._name, key, days=365)
+            _builder(_name(common_name, organisations), self._name, key, days=365, age_days=366 if expired else 0)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_leaf_usage(), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
@@ -118,11 +122,11 @@ class Pki:
             self._issued[key] = issued
         return self._issued[key]
 
-    def client(self, kind: str, cluster: str, user: str, *groups: str) -> Issued:
+    def client(self, kind: str, cluster: str, user: str, *groups: str, expired: bool = False) -> Issued:
         """A client certificate: Kubernetes user and groups, or for Talos the roles as organisations."""
-        key = ("client", kind, cluster, user, *groups)
+        key = ("expired client" if expired else "client", kind, cluster, user, *groups)
         if key not in self._issued:
-            self._issued[key] = self.authority(kind, cluster).issue(user, organisations=groups)
+            self._issued[key] = self.authority(kind, cluster).issue(user, organisations=groups, expired=expired)
         return self._issued[key]
 
     def server_context(
@@ -167,8 +171,10 @@ def _name(common_name: str, organisations: tuple[str, ...]) -> x509.Name:
     return x509.Name(attributes)
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: _Key, *, days: int) -> x509.CertificateBuilder:
-    now = dt.datetime.now(dt.UTC)
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: _Key, *, days: int, age_days: int = 0
+) -> x509.CertificateBuilder:
+    now = dt.datetime.now(dt.UTC) - dt.timedelta(days=age_days)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

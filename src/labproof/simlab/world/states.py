@@ -123,6 +123,8 @@ class NodeState:
     pci: tuple[GuestPci, ...] = ()
     toolkit: str | None = None  # version of the container toolkit
     containers_start: bool = True  # False when every sandbox fails (default runtime names a missing handler)
+    before: NodeState | None = None  # how it stood until `changed_at`, where something happened to it since its boot
+    changed_at: float = 0.0  # Unix seconds
 
 
 @dataclass
