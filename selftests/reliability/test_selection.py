@@ -115,7 +115,7 @@ def test_marks_nobody_bears_yet(seen, tmp_path):
 
 @pytest.mark.parametrize(
     "words",
-    [("-n", "2"), ("-n", "auto", "--dist", "loadgroup"), ("-p", "reversing"), ("-k", "TALOS or driver or modules"),
+    [("-n", "auto", "--dist", "loadgroup"), ("-p", "reversing"), ("-k", "TALOS or driver or modules"),
      ("-m", "talos or kubernetes", "-n", "2", "-p", "reversing")],
     ids=" ".join,
 )  # fmt: skip

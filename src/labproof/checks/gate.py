@@ -108,7 +108,8 @@ class Gate:
                 if chain.id not in {c.id for c in target.chains}:
                     continue
                 broken = self.failing(lower, target)
-                if broken is not None:
+                # one of `after` that is blocked itself is not judged: it blocks only by what blocks it on this chain
+                if broken is not None and (below or self.blocker(lower, target) is None):
                     return Blocker(lower.id, target.name, broken.cause)
                 if lower.id in clause.after:  # what blocks the one before, blocks this one too
                     deeper = self._blocker_on(lower, chain)

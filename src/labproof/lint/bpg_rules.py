@@ -79,9 +79,8 @@ def _hostpci(card: Block, source: Source, scope: Scope, token: bool) -> None:
         line = device.line if device is not None else card.line
         text = "hostpci names no card: `device` is the slot (hostpci0), the PCI address belongs into `id` or `mapping`"
         scope.find(source, line, "K96", text)
-    elif ident is not None and mapping is not None and ident.literal and mapping.literal:
-        if "null" not in (ident.value, mapping.value):  # a module's way to leave one of them out
-            scope.find(source, mapping.line, "K96", "`id` and `mapping` exclude each other")
+    elif card.literal("id") not in (None, "null") and card.literal("mapping") not in (None, "null"):
+        scope.find(source, card.attributes["mapping"].line, "K96", "`id` and `mapping` exclude each other")
     if ident is not None and ident.literal and ident.value != "null":
         if not all(_ADDRESS.fullmatch(part) for part in ident.value.split(";")):
             text = f'id = "{ident.value}" is no PCI address of the form 0000:3b:00.0, lower case'

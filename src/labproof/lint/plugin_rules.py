@@ -10,7 +10,7 @@ from labproof.facts.plugin_config import Flaw, looks_like_plugin_config, parse_p
 from labproof.lint.scope import Scope, Sharing
 from labproof.lint.sources import Source
 from labproof.lint.templates import has_template
-from labproof.lint.tree import Node, NotYaml, embedded
+from labproof.lint.tree import Node, NotYaml, TooLarge, embedded
 
 _CAUSES = {
     Flaw.NOT_YAML: "K01",
@@ -32,6 +32,7 @@ def is_plugin_config(value: Node) -> bool:
     if value.kind != "scalar" or not re.search(r"\b(?:sharing|timeSlicing|migStrategy|mps)\b", text):
         return False
     try:
+        _bounded(value)
         return looks_like_plugin_config(text)
     except (ValueError, RecursionError):  # a date that is none, brackets without end: not the plugin's business
         return False
@@ -72,6 +73,8 @@ def judge_plugin_config(source: Source, value: Node, scope: Scope) -> None:
     root = _root(value)
     seen: set[tuple[int, str]] = set()
     try:
+        if value.kind == "scalar":
+            _bounded(value)
         found = parse_plugin_config(text)[1]
     except (ValueError, RecursionError):
         scope.skip(source, value.line, "a sharing configuration that cannot be read")
@@ -100,6 +103,16 @@ def _commented(source: Source, value: Node, scope: Scope) -> None:
         if found:
             text = f"`{found[1]}` would be ignored too: only `renameByDefault: true` renames, to nvidia.com/gpu.shared"
             scope.find(source, first + at, "K98", text)
+
+
+def _bounded(value: Node) -> None:
+    """Raises TooLarge for what the plugin's rules should not be asked to read; text that is no YAML is theirs."""
+    try:
+        embedded(value)
+    except TooLarge:
+        raise
+    except NotYaml:
+        return
 
 
 def _root(value: Node) -> Node | None:

@@ -30,6 +30,10 @@ class NotYaml(ValueError):
         self.line = line
 
 
+class TooLarge(NotYaml):
+    """It may be YAML, but no manifest looks like that, and reading it would not end."""
+
+
 @dataclass(eq=False)
 class Node:
     """A value with its place. `kind` is map, list or scalar; `open` means that a template may add to it."""
@@ -237,13 +241,13 @@ class _Builder:
         size, depth = 1 + sum(n for n, _ in below), 1 + max((n for _, n in below), default=0)
         self.sizes[id(done)] = (size, depth)
         if size > _NODES or depth > _DEPTH:
-            raise NotYaml("nested deeper or larger than any manifest, once its aliases are expanded", done.line)
+            raise TooLarge("nested deeper or larger than any manifest, once its aliases are expanded", done.line)
         return None if self.stack else done
 
     def _attach(self, node: Node, event: yaml.Event) -> None:
         self.count += 1
         if len(self.stack) > _DEPTH or self.count > _NODES:
-            raise NotYaml("nested deeper or larger than any manifest", self._line(event))
+            raise TooLarge("nested deeper or larger than any manifest", self._line(event))
         anchor = getattr(event, "anchor", None)
         if anchor:
             self.anchors[anchor] = node

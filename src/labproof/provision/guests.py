@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from labproof.facts.vm import PveFacts
@@ -134,11 +135,9 @@ def see_running(bench: Bench, api: PveSession, change: Mapping[str, Any]) -> Non
         if vmid in detail["onboot"]:
             try:
                 bench.wait(
-                    f"VM {vmid} to start with its host",
-                    lambda vmid=vmid: _status(api, detail["node"], vmid),
-                    lambda s: s.get("status") == "running",
+                    f"VM {vmid} to start with its host", partial(_status, api, detail["node"], vmid), _runs,
                     limit_s=limit + 60,
-                )
+                )  # fmt: skip
             except WaitFailed as late:
                 raise StepFailed(f"VM {vmid} has onboot: 1 and did not start with its host ({late})") from None
         elif _status(api, detail["node"], vmid).get("status") != "running":
@@ -148,6 +147,10 @@ def see_running(bench: Bench, api: PveSession, change: Mapping[str, Any]) -> Non
 def _status(api: PveSession, node: str, vmid: str) -> dict[str, Any]:
     found: dict[str, Any] = api.get(f"/nodes/{node}/qemu/{vmid}/status/current")
     return found
+
+
+def _runs(status: dict[str, Any]) -> bool:
+    return status.get("status") == "running"
 
 
 def _is_ours(pve: PveFacts, node: str, kind: str, status: str) -> bool:

@@ -35,7 +35,7 @@ VERIFIED = (
     "HOST-DRIVER-002",
 )
 #: Without these nothing on the host is worth changing.
-_GUARDS = ("HOST-IDENTITY-001", "HOST-DEVICE-001", "HOST-DEVICE-002", "HOST-GROUP-002", "HOST-CMDLINE-003")
+_GUARDS = ("HOST-ID-001", "HOST-DEVICE-001", "HOST-DEVICE-002", "HOST-GROUP-002", "HOST-CMDLINE-003")
 
 
 def hosts(bench: Bench) -> tuple[Host, ...]:
@@ -84,7 +84,7 @@ class _Planner:
         if initramfs:
             changes.append(self._initramfs())
         if due:
-            changes += self._reboot(due)
+            changes += self._reboot(due, owed)
         elif owed:
             changes.append(guests.resume(self.bench, self.host, owed))
         if not changes and not self.refusals:
@@ -208,16 +208,16 @@ class _Planner:
             seconds=self.bench.limits.initramfs_s,
         )  # fmt: skip
 
-    def _reboot(self, reason: str) -> list[Change]:
+    def _reboot(self, reason: str, owed: dict[str, str | None]) -> list[Change]:
         clause = "HOST-IOMMU-001" if not iommu_is_live_on(self.facts) else "HOST-DRIVER-002"
         drained = guests.drain(self.bench, self.host, self.refusals)
         reboot = CommandChange(
             target=self.host.name, scope=scopes.HOST_REBOOT, reason=reason, clause=clause, name="reboot",
             command="systemctl reboot", seconds=self.bench.limits.reboot_s,
         )  # fmt: skip
-        if drained is None:
-            return [reboot]
-        return [drained, reboot, guests.resume(self.bench, self.host, dict(drained.before))]
+        stopped = {**owed, **(drained.before if drained is not None else {})}
+        resumed = [guests.resume(self.bench, self.host, stopped)] if stopped else []
+        return [*([drained] if drained is not None else []), reboot, *resumed]
 
     # -------------------------------------------------------------- refusing
 
@@ -226,17 +226,12 @@ class _Planner:
         if self.facts.uid.state is State.VALUE and self.facts.uid.value != 0:
             self.refusals.append(Refusal("rights", f"{self.host.name}: the SSH account is not root"))
         for ident in _GUARDS:
-            for text in self._fails_of_known(ident):
+            for text in self._fails(ident):
                 self.refusals.append(Refusal(ident, text))
         for chain in self.chains:
             vm = self._vm_of(chain)
             if vm is not None:
                 self.refusals.append(Refusal("P49", vm))
-
-    def _fails_of_known(self, ident: str) -> list[str]:
-        from labproof.checks.registry import clauses
-
-        return self._fails(ident) if ident in clauses() else []
 
     def _vm_of(self, chain: Chain) -> str | None:
         """Why the chain's VM forbids a reboot: HA would move it, or start it again in between."""

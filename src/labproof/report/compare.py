@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -208,17 +209,18 @@ def _head(run: SavedRun) -> dict[str, Any]:
 
 
 _LONGEST = 160
+_HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")  # a schematic, a digest: its beginning tells
 
 
 def _short(text: str | None) -> str:
-    line = " ".join((text or "nothing").split())
+    line = _HASH.sub(r"\1", " ".join((text or "nothing").split()))
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} …"
 
 
 def _changed(before: str, after: str) -> str:
     """Both texts; of long ones only the lines that differ."""
     if max(len(before), len(after)) <= _LONGEST and "\n" not in before + after:
-        return f"{before} -> {after}"
+        return f"{_short(before)} -> {_short(after)}"
     old, new = before.splitlines(), after.splitlines()
     gone = [line.strip() for line in old if line not in new]
     come = [line.strip() for line in new if line not in old]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Any
 
 from labproof.facts.kubernetes import holders
@@ -58,10 +57,6 @@ def _attribute(name: str) -> Extract:
     return lambda value, where: _one(getattr(value, name), where)
 
 
-def _time(seconds: float | None) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="minutes") if seconds else "unknown"
-
-
 # ------------------------------------------------------------------ host
 
 
@@ -101,7 +96,7 @@ def _of_functions(tell: Any) -> Extract:
 
 
 def _initramfs(value: Any, where: Where) -> Items:
-    return {"path": value.path, "made": _time(value.mtime), **_names(value.entries or (), where)}
+    return {"path": value.path, **_names(value.entries or (), where)}
 
 
 HOST = (
@@ -203,8 +198,8 @@ def _services(services: Iterable[Any], where: Where) -> Items:
 TALOS = (
     Thing("Talos", "version", _attribute("tag"), version=True, given=True),
     Thing("schematic", "schematic", _attribute("id"), version=True, given=True, pinned=True),
-    Thing("extensions", "extensions", lambda all_, where: {x.name: x.version for x in all_}, version=True, given=True),
-    Thing("driver", "extensions", _driver, version=True, given=True),
+    Thing("extensions", "extensions", lambda all_, where: {x.name: x.version for x in all_}, version=True),
+    Thing("driver", "extensions", _driver, version=True),
     Thing("kernel arguments", "cmdline", _words, given=True),
     Thing("machine.kernel.modules", "module_specs", _names, given=True),
     Thing("machine.install.image", "install_image", _one, given=True),

@@ -87,10 +87,12 @@ def guests_version(host: Host) -> int:
 def _boot(host: Host, tree: Tree) -> None:
     version = host.kernel
     built = host.booted_at - 86400
+    made = host.inputs["kernel"].get("initramfs_made")  # seconds after (or, negative, before) this boot
     rebuilt = any("booted_with" in (e or {}) for e in host.inputs["files"].values())
     for release in host.inputs["kernel"].get("installed", [version]):
         tree.file(f"/boot/vmlinuz-{release}", "", changed=built)
-        tree.file(f"/boot/initrd.img-{release}", "", changed=host.booted_at + 7200 if rebuilt else built)
+        stamp = host.booted_at + (float(made) if made is not None else 7200 if rebuilt else -86400)
+        tree.file(f"/boot/initrd.img-{release}", "", changed=stamp)
         default = "ON" if kernel.intel_iommu_by_default(release) else "OFF"
         config = "".join(
             f"CONFIG_{n}={v}\n" for n, v in (

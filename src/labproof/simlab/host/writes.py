@@ -85,6 +85,7 @@ def perform(world: Any, name: str, request: str) -> None:
             if "in_initramfs" in entry:
                 entry.setdefault("booted_with", entry["in_initramfs"])
                 del entry["in_initramfs"]
+        host.inputs["kernel"]["initramfs_made"] = time.time() - host.booted_at
     elif verb in ("reboot", "kexec", "shutdown"):
         reboot(world, name)
     elif verb == "kernel-pin":
@@ -113,6 +114,8 @@ def reboot(world: Any, name: str) -> None:
         entry.pop("booted_with", None)
         if "changed" in entry:  # relative to the boot
             entry["changed"] = float(entry["changed"]) - (time.time() - host.booted_at)
+    if "initramfs_made" in host.inputs["kernel"]:
+        host.inputs["kernel"]["initramfs_made"] -= time.time() - host.booted_at
     host.inputs["uptime_s"] = 90
     pinned = host.inputs["kernel"].get("pinned")
     if pinned:

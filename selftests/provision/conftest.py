@@ -1,0 +1,143 @@
+"""A bare simulated lab, a bench on it, and what the world looks like byte for byte."""
+
+import itertools
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from labproof import places
+from labproof.checks.gate import Gate
+from labproof.checks.registry import LAYERS, clauses
+from labproof.facts.bundle import Facts
+from labproof.facts.store import FactsStore, now
+from labproof.inventory.load import load_lab
+from labproof.plugin.probing import add_probes
+from labproof.provision import runner
+from labproof.provision.bench import Bench, Limits
+from labproof.provision.journal import Journal
+from labproof.provision.scopes import allowed
+from labproof.simlab.server import SimLab
+
+ALL = allowed(["all"])
+LIMITS = Limits(initramfs_s=20, refresh_s=20, reboot_s=20, shutdown_s=5, poll_s=0.05)
+_COUNTER = itertools.count()
+
+
+class Killed(BaseException):
+    """SIGKILL, as the process would see it if it could."""
+
+
+class FragileJournal(Journal):
+    """Dies when it has counted down: before an announcement counts as done, or right after it was written."""
+
+    def __init__(self, folder: Path, lives: int) -> None:
+        super().__init__(folder)
+        self.lives = lives
+
+    def _append(self, row):
+        self._die()
+        super()._append(row)
+        self._die()
+
+    def _die(self):
+        self.lives -= 1
+        if self.lives < 0:
+            raise Killed
+
+
+@dataclass
+class Ground:
+    """One bare lab with everything a test does to it."""
+
+    sim: SimLab
+    folder: Path
+    variation: str | None = None
+    patch: dict = field(default_factory=dict)
+    told: list = field(default_factory=list)
+
+    def reset(self, variation=None, faults=()):
+        """A fresh bare world, and no journal."""
+        self.sim.reset(list(faults), variation)
+        self.variation, self.patch, self.told = variation, {}, []
+        self.journal = Journal(self.folder / f"journal-{next(_COUNTER)}")
+        return self
+
+    def lab(self):
+        """The declared lab with the overlay and the test's own patch laid over."""
+        patch = {**self.sim.overlay["patch"]}
+        for key, value in self.patch.items():
+            patch[key] = merged(patch.get(key, {}), value)
+        return load_lab(places.lab_file("t4-jellyfin"), patch)
+
+    def bench(self, allow=ALL, limits=LIMITS, journal=None):
+        """A bench with fresh facts."""
+        lab = self.lab()
+        store = FactsStore(self.folder / f"facts-{next(_COUNTER)}")
+        add_probes(store, lab)
+        return Bench(lab, Facts(store, now()), journal or self.journal, allow=allow, limits=limits, tell=self.told.append)
+
+    def plan(self, **options):
+        with self.bench(**options) as bench:
+            return runner.make_plan(bench)
+
+    def provision(self, **options):
+        with self.bench(**options) as bench:
+            return runner.provision(bench)
+
+    def undo(self, **options):
+        with self.bench(**options) as bench:
+            return runner.undo(bench)
+
+    def red(self, layers=LAYERS):
+        """Everything that does not pass, judged with fresh facts."""
+        with self.bench() as bench:
+            gate = Gate(bench.facts, bench.lab, layers)
+            rulings = {
+                (c.id, t.name): gate.rule(c, t)
+                for c in clauses().values()
+                if set(c.reads) <= set(layers)
+                for t in gate.expected_targets(c)
+            }
+        return {key: ruling for key, ruling in rulings.items() if ruling.verdict != "pass"}
+
+    def world(self):
+        """Everything provisioning may touch, as it is: files with modes, arguments, drivers, configurations, mappings."""
+        host, node = self.sim.world.hosts["pve5"], self.sim.world.pve["pve5"]
+        files = {p: (e["text"], e.get("mode", "0644")) for p, e in host.inputs["files"].items() if e.get("text")}
+        return {
+            "files": files,
+            "initramfs": host.files_then("in_initramfs"),
+            "menu": host.configured_cmdline,
+            "cmdline": host.cmdline,
+            "iommu": host.iommu,
+            "drivers": dict(host.drivers.bound),
+            "configs": {v: {k: str(x) for k, x in node.section(int(v)).items()} for v in node.vms},
+            "pending": {v: node.pending(int(v)) for v in node.vms},
+            "running": {v: q.argv for v, q in sorted(host.qemus.items())},
+            "mappings": {k: v for k, v in node.mappings.items()},
+        }
+
+    @property
+    def host(self):
+        """Inputs of the host."""
+        return self.sim.world.inputs["hosts"]["pve5"]
+
+
+def merged(base, patch):
+    """A merge patch that keeps nulls out of its way."""
+    if not isinstance(base, dict) or not isinstance(patch, dict):
+        return patch
+    return {**base, **{key: merged(base.get(key), value) for key, value in patch.items()}}
+
+
+@pytest.fixture(scope="session")
+def bare_simlab():
+    with SimLab("t4-jellyfin", bare=True) as lab:
+        yield lab
+
+
+@pytest.fixture
+def ground(bare_simlab, tmp_path):
+    """A bare T4 lab."""
+    return Ground(bare_simlab, tmp_path).reset()

@@ -1,0 +1,203 @@
+"""All steps of a run: planned, applied, verified, taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from labproof.inventory.chains import Chain
+from labproof.provision import hands, hostpci, vfio
+from labproof.provision.bench import Bench
+from labproof.provision.failure import StepFailed
+from labproof.provision.journal import Entry
+from labproof.provision.plan import Plan, StepPlan
+
+#: Layers that have a step here.
+LAYERS = (vfio.LAYER, hostpci.LAYER)
+#: What makes other changes effective, in the order in which it is done, forwards and backwards.
+EFFECTS = ("refresh", "initramfs", "drain", "reboot", "resume", "vm-restart")
+_VERIFIED = {vfio.NAME: vfio.VERIFIED, hostpci.NAME: hostpci.VERIFIED}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run of steps ended.
+
+    Attributes:
+        lines: what was done, and what stopped it.
+        changed: how many changes were made or taken back.
+        complete: whether everything that was to be done was done and verified.
+    """
+
+    lines: tuple[str, ...]
+    changed: int
+    complete: bool
+
+
+def make_plan(bench: Bench, layers: Collection[str] = LAYERS) -> Plan:
+    """What would be done now. Reads only."""
+    steps: list[StepPlan] = []
+    waiting: dict[str, bool] = {}
+    if vfio.LAYER in layers:
+        for host in vfio.hosts(bench):
+            step = vfio.plan(bench, host)
+            waiting[host.name] = bool(step.changes)
+            steps.append(step)
+    if hostpci.LAYER in layers:
+        steps += [hostpci.plan(bench, vm, waiting.get(vm.host, False)) for vm in hostpci.vms(bench)]
+    return Plan(bench.lab.lab, tuple(steps), bench.allow)
+
+
+def provision(bench: Bench, layers: Collection[str] = LAYERS) -> Outcome:
+    """Bring every selected layer to what lab.yaml declares, lowest first; stop a chain at the first step that fails.
+
+    A step is applied whole or not at all: with a refusal or a scope that nobody allowed it is not begun.
+    """
+    lines: list[str] = []
+    changed = 0
+    stopped: set[str] = set()  # hosts whose step did not end well
+    if vfio.LAYER in layers:
+        for host in vfio.hosts(bench):
+            done, well = _take(bench, vfio.plan(bench, host), lines)
+            changed += done
+            stopped |= set() if well else {host.name}
+    if hostpci.LAYER in layers:
+        for vm in hostpci.vms(bench):
+            if vm.host in stopped:
+                lines.append(f"hostpci {vm.name}: not begun, since the step of its host {vm.host} did not end well")
+                stopped.add(vm.name)
+                continue
+            done, well = _take(bench, hostpci.plan(bench, vm), lines)
+            changed += done
+            stopped |= set() if well else {vm.name}
+    return Outcome(tuple(lines), changed, not stopped)
+
+
+def _take(bench: Bench, step: StepPlan, lines: list[str]) -> tuple[int, bool]:
+    """Apply and verify one step; returns how many changes were made, and whether all is well."""
+    from labproof.clients.errors import TransportFailure, WaitFailed
+
+    name = f"{step.step} {step.target}"
+    for refusal in step.refusals:
+        lines.append(f"{name}: refused ({refusal.cause}): {refusal.text}")
+    missing = step.missing(bench.allow)
+    if missing and not step.refusals:
+        words = " ".join(f"--allow {scope}" for scope in missing)
+        lines.append(f"{name}: not begun, missing {words}; {len(step.changes)} changes wait (see --plan)")
+    if step.refusals or missing:
+        return 0, False
+    made: list[str] = []
+    try:
+        for change in step.changes:
+            bench.tell(f"{name}: {change.title}")
+            number = bench.journal.intend(step.step, step.target, change)
+            hands.perform(bench, change.record())
+            bench.journal.done(number)
+            made.append(change.title)
+    except (StepFailed, TransportFailure, WaitFailed) as failed:
+        bench.drop(vfio.LAYER)
+        lines += [f"{name}: stopped at `{change.title}`: {failed}", *(f"{name}: was done: {title}" for title in made)]
+        lines.append(f"{name}: run it again to go on, or --undo to go back")
+        return len(made), False
+    if not step.changes:
+        return 0, True
+    bench.drop(vfio.LAYER)  # a VM that starts changes what its host shows, so the lowest layer is read anew too
+    red = bench.red(_VERIFIED[step.step], _chains(bench, step))
+    lines += [f"{name}: {title}" for title in made]
+    lines += [f"{name}: still red: {text}" for text in red]
+    if red:
+        lines.append(f"{name}: what was done is in {bench.journal.path.name}; --undo takes it back")
+    return len(made), not red
+
+
+def _chains(bench: Bench, step: StepPlan) -> tuple[Chain, ...]:
+    return bench.chains(host=step.target) if step.layer == "host" else bench.chains(vm=step.target)
+
+
+# ------------------------------------------------------------------ back
+
+
+def undo(bench: Bench) -> Outcome:
+    """Take back everything the journal holds, highest layer first; refuse all of it when somebody else's hand was there.
+
+    Nothing is begun unless every recorded change is found as it was left (or as it was before), and every scope that
+    going back needs is allowed.
+    """
+    from labproof.clients.errors import TransportFailure, WaitFailed
+
+    standing = bench.journal.standing()
+    if not standing:
+        return Outcome(("nothing to undo: the journal holds no change that stands",), 0, True)
+    try:
+        refusals = [*_changed_since(bench, standing), *_not_allowed(bench, standing)]
+        if refusals:
+            return Outcome(tuple(refusals), 0, False)
+        lines: list[str] = []
+        for step, target in _groups(standing):
+            lines += _undo_group(bench, [e for e in standing if (e.step, e.target) == (step, target)])
+    except (StepFailed, TransportFailure, WaitFailed) as failed:
+        bench.drop(vfio.LAYER)
+        return Outcome((f"undo stopped: {failed}", "run --undo again to go on"), 0, False)
+    bench.drop(vfio.LAYER)
+    return Outcome(tuple(lines), len(lines), True)
+
+
+def _groups(entries: list[Entry]) -> list[tuple[str, str]]:
+    """Steps with their targets: VMs before hosts, the newest first."""
+    found = list(dict.fromkeys((e.step, e.target) for e in reversed(entries)))
+    return sorted(found, key=lambda group: group[0] != hostpci.NAME)
+
+
+def _changed_since(bench: Bench, entries: list[Entry]) -> list[str]:
+    """Things that are neither as we left nor as we found them; several changes of one thing are walked back in thought."""
+    refusals = []
+    seen: set[str] = set()
+    for entry in reversed(entries):
+        if entry.action in EFFECTS:
+            continue
+        thing = entry.change.get("path") or f"{entry.change['call']} {sorted(entry.change['after'])}"
+        if thing in seen:
+            continue
+        seen.add(thing)
+        if hands.state_of(bench, entry.change) == "other":
+            refusals.append(f"refused: {thing} was changed by somebody else since labproof changed it; nothing undone")
+    return refusals
+
+
+def _not_allowed(bench: Bench, entries: list[Entry]) -> list[str]:
+    scopes = dict.fromkeys(str(e.change["scope"]) for e in entries)
+    missing = [scope for scope in scopes if scope not in bench.allow]
+    words = " ".join(f"--allow {scope}" for scope in missing)
+    return [f"not begun, going back needs {words}"] if missing else []
+
+
+def _undo_group(bench: Bench, entries: list[Entry]) -> list[str]:
+    """Things first, the newest first; then what makes that effective; mappings last, which a running VM may still use.
+
+    Entries are marked when all of it is done: a kill in between finds things as they were before and does the rest.
+    """
+    things = [e for e in reversed(entries) if e.action not in EFFECTS]
+    lines = [line for e in things if e.action != "mapping" for line in _take_back(bench, e)]
+    for change in _effects(entries):
+        bench.tell(f"undo: {change['action']} {change['target']}")
+        hands.effect(bench, bench.lab.host(str(change["target"])), change)
+        lines.append(f"{change['target']}: {change['action']}")
+    lines += [line for e in things if e.action == "mapping" for line in _take_back(bench, e)]
+    for entry in entries:
+        bench.journal.undone(entry.number)
+    return lines
+
+
+def _take_back(bench: Bench, entry: Entry) -> list[str]:
+    title = entry.change.get("path") or f"{entry.change['call']}"
+    if hands.state_of(bench, entry.change) != "after":
+        return []
+    bench.tell(f"undo: {title}")
+    hands.take_back(bench, entry.change)
+    return [f"{entry.step} {entry.target}: took back {title}"]
+
+
+def _effects(entries: list[Entry]) -> list[dict[str, object]]:
+    """Each recorded effect once, the newest record of it."""
+    newest = {e.action: e.change for e in entries if e.action in EFFECTS}
+    return [newest[action] for action in EFFECTS if action in newest]
