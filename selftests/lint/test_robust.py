@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from labproof.lint.finding import Report
 from labproof.lint.judge import judge_sources, lint
@@ -75,6 +76,51 @@ def test_mutated_files(seed):
         path = dice.choice(FILES)
         language = {".tf": "hcl", ".md": "markdown", ".conf": "modprobe"}.get(path.suffix, "yaml")
         judge(mutated(path.read_text(), dice), language)
+
+
+ODD = (
+    None,
+    True,
+    0,
+    -1,
+    1.5,
+    "",
+    "x",
+    "${x}",
+    "all",
+    [],
+    {},
+    [[]],
+    [None],
+    {"name": None},
+    [{"name": []}],
+    {"": {}},
+    "a: [",
+)
+
+
+def bent(value, dice):
+    """A value with one of its parts replaced by something of another kind."""
+    if isinstance(value, dict) and value and dice.random() < 0.85:
+        key = dice.choice(list(value))
+        return {**value, key: bent(value[key], dice)}
+    if isinstance(value, list) and value and dice.random() < 0.85:
+        at = dice.randrange(len(value))
+        return [*value[:at], bent(value[at], dice), *value[at + 1 :]]
+    return dice.choice(ODD)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_values_of_the_wrong_kind(seed):
+    dice = random.Random(200 + seed)
+    for _ in range(40):
+        path = dice.choice([p for p in FILES if p.suffix == ".yaml"])
+        try:
+            parsed = list(yaml.safe_load_all(path.read_text()))
+        except yaml.YAMLError:
+            continue
+        text = yaml.safe_dump_all([bent(document, dice) for document in parsed])
+        assert judge(text, "yaml").unreadable == []
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -63,11 +63,17 @@ class Ground:
         self.journal = Journal(self.folder / f"journal-{next(_COUNTER)}")
         return self
 
+    def as_root(self):
+        """The owner gives root's password in place of the token."""
+        password = self.sim._pve["pve5"].password("root@pam")
+        root = {"user": "root@pam", "password": password, "token_id": None, "token_secret": None}
+        self.patch = merged(self.patch, {"hosts": {"pve5": {"pve": root}}})
+
     def lab(self):
         """The declared lab with the overlay and the test's own patch laid over."""
         patch = {**self.sim.overlay["patch"]}
         for key, value in self.patch.items():
-            patch[key] = merged(patch.get(key, {}), value)
+            patch[key] = laid(patch.get(key, {}), value)
         return load_lab(places.lab_file("t4-jellyfin"), patch)
 
     def bench(self, allow=ALL, limits=LIMITS, journal=None):
@@ -131,6 +137,13 @@ def merged(base, patch):
     return {**base, **{key: merged(base.get(key), value) for key, value in patch.items()}}
 
 
+def laid(base, patch):
+    """The same, where the base may be a list of named things."""
+    if isinstance(base, list) and isinstance(patch, dict):
+        return [merged(thing, patch.get(thing["name"], {})) for thing in base]
+    return merged(base, patch)
+
+
 @pytest.fixture(scope="session")
 def bare_simlab():
     with SimLab("t4-jellyfin", bare=True) as lab:
@@ -141,3 +154,15 @@ def bare_simlab():
 def ground(bare_simlab, tmp_path):
     """A bare T4 lab."""
     return Ground(bare_simlab, tmp_path).reset()
+
+
+@pytest.fixture(scope="session")
+def healthy_simlab():
+    with SimLab("t4-jellyfin") as lab:
+        yield lab
+
+
+@pytest.fixture
+def healthy_ground(healthy_simlab, tmp_path):
+    """The finished T4 lab."""
+    return Ground(healthy_simlab, tmp_path).reset()

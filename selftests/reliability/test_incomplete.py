@@ -24,16 +24,20 @@ def troubled(simlab, lines, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("troubles", "why"),
+    ("troubles", "words", "why"),
     [
-        ({("kube", "moody"): Trouble("refused")}, "connection refused"),
-        ({("pve", "pve5"): Trouble("status", 403, after=6)}, "403 Forbidden"),
-        ({("talos", "moody-good"): Trouble("reset", after=3000), ("ssh", "pve5"): Trouble("end", after=9000)}, "broke"),
+        ({("kube", "moody"): Trouble("refused")}, (), "connection refused"),
+        ({("pve", "pve5"): Trouble("status", 403, after=6)}, ("-m", "proxmox"), "403 Forbidden"),
+        (
+            {("talos", "moody-good"): Trouble("reset", after=3000), ("ssh", "pve5"): Trouble("end", after=9000)},
+            ("-m", "proxmox or talos", "-n", "2"),
+            "broke",
+        ),
     ],
     ids=["one-layer-gone", "half-of-a-layer", "two-layers"],
 )
-def test_the_run_is_incomplete_and_says_why_once(troubled, troubles, why):
-    done = troubled(troubles, "-n", "2") if len(troubles) == 2 else troubled(troubles)
+def test_the_run_is_incomplete_and_says_why_once(troubled, troubles, words, why):
+    done = troubled(troubles, *words)
     assert done.status == 6, done.output[-3000:]
     assert done.result["exit_status"] == 6
     assert "Traceback" not in done.output

@@ -51,7 +51,7 @@ def lines():
 @pytest.fixture(scope="module")
 def lab(lines, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(server, "load_inputs", lambda *words: merge_patch(load_inputs(*words), PATCH))
+        patched.setattr(server, "load_inputs", lambda *a, **k: merge_patch(load_inputs(*a, **k), PATCH))
         with server.SimLab("t4-jellyfin", lines=lines) as lab:
             yield lab
 
@@ -102,10 +102,10 @@ def leaks(lab, done, *more):
     [
         ([], None, 0),
         (["vtd-off"], None, 1),
-        ([], ("kube", Trouble("status", 500, after=40)), 6),
+        ([], ("kube", Trouble("exec-dropped", after=6)), 6),
         ([], ("pve", Trouble("status", 401)), 6),
     ],
-    ids=["healthy", "broken", "kubernetes-500", "pve-401"],
+    ids=["healthy", "broken", "exec-dropped", "pve-401"],
 )
 def test_no_secret_in_any_output(lab, lines, tmp_path, faults, trouble, status):
     lab.reset(faults)

@@ -90,7 +90,7 @@ def _operator_config(chart: Chart, scope: Scope) -> None:
         return
     data = config.get("data")
     for _, value, _ in data.items() if data is not None else ():
-        if is_plugin_config(value):
+        if is_plugin_config(value, "gpu-operator"):
             judge_plugin_config(source, value, scope)
     name, default = config.get("name"), config.get("default")
     if name is None or not name.text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 
@@ -48,7 +49,9 @@ def _read_yaml(source: Source, scope: Scope) -> None:
     except NotYaml as broken:
         if source.excerpt or prepared.first_template is not None or prepared.open_lines:
             scope.skip(source, broken.line, f"an excerpt or a template, not YAML by itself ({broken})")
-        elif source.path == "<stdin>" or "\0" not in source.text:
+        elif source.path.endswith(".json") and _other_json(source.text):
+            scope.skip(source, broken.line, "JSON with tabs or comments")
+        elif "\0" not in source.text:
             scope.unreadable(source, broken.line, f"not YAML: {broken}")
         else:
             scope.unreadable(source, 1, "not text")
@@ -63,6 +66,15 @@ def _read_yaml(source: Source, scope: Scope) -> None:
             parts = [member for member in members.members if member.kind == "map"]
         for part in parts:
             scope.documents.append(Document(source, part, not part.open and not source.excerpt))
+
+
+def _other_json(text: str) -> bool:
+    """JSON that YAML's rules refuse: tabs between tokens, or the comments that editors' settings may hold."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return re.search(r"(?m)^\s*(?://|/\*)", text) is not None
+    return True
 
 
 def _whole(root: Node) -> Node:

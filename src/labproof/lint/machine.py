@@ -150,7 +150,8 @@ def machine_of(document: Document, siblings: list[Document], scope: Scope) -> Ma
     root = document.root
     body = root.get("machine") or root
     found = Machine(document.source, root.line, tag=scope.tag, complete=document.complete)
-    found.whole = root.get("machine", "install") is not None or root.get("machine", "type") is not None
+    # a patch may set the image alone, and another one the modules
+    found.whole = root.get("machine", "install") is not None and root.get("machine", "type") is not None
     found.take_image(root.get("machine", "install", "image"))
     found.take_machine(body)
     for other in siblings:

@@ -55,7 +55,7 @@ def _modules(machine: Machine, say: _Say) -> None:
     if not wanted or not closed or machine.modules_open:
         return
     at = machine.modules_line or (machine.image_line if machine.image is not None else machine.line)
-    if "nvidia" not in listed and (machine.modules_line is not None or machine.whole):
+    if "nvidia" not in listed and machine.whole:
         text = "the extension blacklists its modules: without entries for nvidia, nvidia_uvm, nvidia_drm and"
         say(at, "T10", f"{text} nvidia_modeset in machine.kernel.modules nothing binds the card")
     elif "nvidia" in listed and "nvidia_uvm" not in listed:

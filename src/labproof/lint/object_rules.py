@@ -67,11 +67,7 @@ def _api_version(document: Document, scope: Scope) -> None:
 def _config_map(document: Document, scope: Scope) -> None:
     data = document.root.get("data")
     for key, value, _ in data.items() if data is not None else ():
-        if key.endswith((".yaml", ".yml", ".json")) and not re.search(
-            r"time|slic|shar|plugin|gpu|nvidia", document.name + key
-        ):
-            continue
-        if is_plugin_config(value):
+        if is_plugin_config(value, f"{document.name} {key}"):
             judge_plugin_config(document.source, value, scope)
 
 

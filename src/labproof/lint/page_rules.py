@@ -30,7 +30,7 @@ def judge_page(source: Source, scope: Scope) -> None:
         if re.search(r"kubectl\b.*\s-l\s+app=nvidia-device-plugin(?![\w-])", line):
             text = "`app=nvidia-device-plugin` selects nothing; the operator's pods: app=nvidia-device-plugin-daemonset"
             scope.find(source, number, "K97", text)
-        if re.search(r"DCGM_FI_DEV_FB_\w+.*\bbytes\b", line) and "mib" not in line.lower():
+        if re.search(r"DCGM_FI_DEV_FB_\w+.*(?:\(bytes\)|\bin bytes\b)", line) and "mib" not in line.lower():
             scope.find(source, number, "K98", "DCGM_FI_DEV_FB_* counts MiB, not bytes")
     _extensions(source, lines, scope)
     _apply_config(source, lines, scope)

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 
-from labproof.facts.plugin_config import Flaw, looks_like_plugin_config, parse_plugin_config
+from labproof.facts.plugin_config import Flaw, parse_plugin_config
 from labproof.lint.scope import Scope, Sharing
 from labproof.lint.sources import Source
 from labproof.lint.templates import has_template
@@ -24,18 +24,30 @@ _CAUSES = {
 }
 
 
-def is_plugin_config(value: Node) -> bool:
-    """Whether a ConfigMap's value is meant for the NVIDIA plugin."""
-    if value.kind == "map":
-        return value.get("sharing") is not None
-    text = value.scalar
-    if value.kind != "scalar" or not re.search(r"\b(?:sharing|timeSlicing|migStrategy|mps)\b", text):
+def is_plugin_config(value: Node, owner: str = "") -> bool:
+    """Whether a ConfigMap's value is meant for the NVIDIA plugin.
+
+    Args:
+        value: the value.
+        owner: name of the ConfigMap and the key; words of GPUs there make a doubtful value ours.
+    """
+    if value.kind == "scalar" and not re.search(r"\b(?:sharing|timeSlicing|migStrategy|mps)\b", value.scalar):
         return False
-    try:
-        _bounded(value)
-        return looks_like_plugin_config(text)
-    except (ValueError, RecursionError):  # a date that is none, brackets without end: not the plugin's business
-        return False
+    ours = re.search(r"nvidia|gpu|slic|plugin", owner, re.IGNORECASE) is not None
+    root = value
+    if value.kind == "scalar":
+        try:
+            found = embedded(value)
+        except TooLarge:
+            return False
+        except NotYaml:
+            return "timeSlicing" in value.scalar or ours
+        root = found[0] if found else value
+    if root.get("sharing", "timeSlicing") is not None or root.get("sharing", "mps") is not None:
+        return True
+    if root.get("flags", "migStrategy") is not None:
+        return True
+    return ours and root.get("sharing") is not None
 
 
 def sharing_of(path: str, value: Node) -> Iterator[Sharing]:

@@ -61,7 +61,8 @@ def read_paths(paths: Iterable[str], report: Report, stdin: str | None = None) -
     found: list[Source] = []
     for given in paths:
         if given == "-":
-            found += split(Source("<stdin>", stdin or "", _language_of_stream(stdin or "")))
+            text = (stdin or "").replace("\r\n", "\n")
+            found += split(Source("<stdin>", text, _language_of_stream(text)))
             report.files += 1
             continue
         path = Path(given)
@@ -89,7 +90,7 @@ def _files(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(f for f in folders if not f.startswith(".") and f not in _SKIPPED)
         for name in sorted(names):
             path = Path(root, name)
-            if _language(path) is not None or path.suffix in TEMPLATE_SUFFIXES:
+            if path.is_file() and (_language(path) is not None or path.suffix in TEMPLATE_SUFFIXES):
                 yield path
 
 

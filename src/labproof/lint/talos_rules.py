@@ -6,7 +6,7 @@ import re
 
 from labproof.catalogue.schematic import NotComputable, schematic_id
 from labproof.catalogue.versions import parse_tag
-from labproof.lint.extensions import Named, flaws, has_graphics
+from labproof.lint.extensions import Named, bare, flaws, has_graphics
 from labproof.lint.gather import patch_documents
 from labproof.lint.image import version_of
 from labproof.lint.machine import Machine, machine_of, schematic_names
@@ -14,6 +14,7 @@ from labproof.lint.machine_rules import judge_install, judge_kernel_args, judge_
 from labproof.lint.scope import Document, Scope
 from labproof.lint.tree import Node
 
+_OMNI = {"Cluster", "ControlPlane", "Workers", "Machine"}
 _SINCE_1_14 = {"KernelModuleConfig", "UnattendedInstallConfig", "CRICustomizationConfig"}
 _MACHINE_KEYS = ("kernel", "install", "files", "sysctls", "nodeLabels", "nodeTaints", "type", "kubelet", "network")
 
@@ -33,6 +34,21 @@ def judge_talos(document: Document, scope: Scope) -> None:
         _schematic_file(document, scope)
     elif root.get("clusterName") is not None and root.get("nodes") is not None:
         _talconfig(document, scope)
+    elif document.kind in _OMNI and root.get("systemExtensions") is not None:
+        _omni(document, siblings, scope)
+
+
+def _omni(document: Document, siblings: list[Document], scope: Scope) -> None:
+    """A document of an Omni cluster template; the version stands in its Cluster document."""
+    listed = document.root.get("systemExtensions")
+    if listed is None or listed.kind != "list" or any(member.text is None for member in listed.members):
+        return
+    cluster = next((d for d in (document, *siblings) if d.kind == "Cluster"), None)
+    tag = version_of(cluster.value("talos", "version")) if cluster is not None else None
+    names = [(bare(member.scalar), member.line) for member in listed.members]
+    for line, cause, text in flaws(names, tag or scope.tag):
+        if cause != "T08":  # lists of cluster, machine set and machine add up
+            scope.find(document.source, line, cause, text)
 
 
 def _newer(document: Document, scope: Scope) -> None:
