@@ -88,7 +88,7 @@ def test_a_missing_file_is_one_line(tmp_path):
 class TestSecrets:
     PVE = GOOD.replace(
         "    ssh: {address: pve1.lan}\n",
-        "    ssh: {address: pve1.lan}\n    pve: {url: 'https://pve1:8006', token_id: a@pve!b, token_secret: 'SECRET'}\n",
+        "    ssh: {address: pve1.lan}\n    pve: {url: 'https://p:8006', token_id: a@pve!b, token_secret: 'SECRET'}\n",
     )
 
     def test_a_secret_in_the_file_is_refused_without_repeating_it(self, lab_file):

@@ -43,7 +43,19 @@ def test_a_forbidden_list_makes_its_clauses_unchecked_and_no_other_fail(path, cl
     assert all(causes[0].startswith("unchecked") for causes in failing(world, lab()).values())
 
 
-@pytest.mark.parametrize("kind", [Kind.UNAVAILABLE, Kind.TIMEOUT, Kind.RESET, Kind.PROTOCOL])
+@pytest.mark.parametrize("kind", [Kind.TIMEOUT, Kind.RESET])
+def test_a_peer_that_is_gone_is_not_asked_again(kind):
+    world = healthy()
+    world.refused["/api/v1/events"] = TransportFailure(kind, "api", "it broke", status=None)
+    facts = read(world, lab()).value
+    assert (facts.events.state, facts.events.kind) == (State.FAILED, kind.value)
+    later = [r for r in (facts.pods, facts.namespaces, facts.admission) if r.state is State.FAILED]
+    assert later
+    assert all("not asked any more" in r.why for r in later)
+    assert all(causes[0].startswith("unchecked") for causes in failing(world, lab()).values())
+
+
+@pytest.mark.parametrize("kind", [Kind.UNAVAILABLE, Kind.PROTOCOL])
 def test_a_list_that_breaks_is_a_failed_reading_of_that_list_only(kind):
     world = healthy()
     world.refused["/api/v1/events"] = TransportFailure(kind, "api", "it broke", status=None)

@@ -133,7 +133,7 @@ class Gate:
 
 
 def expected_targets(lab: Lab, clause: Clause) -> list[Target]:
-    """Targets of a clause: those whose chains have all layers it reads, all features it wants and the right it needs."""
+    """Targets whose chains have all layers the clause reads, all features it wants and the right it needs."""
     found = []
     for target in targets_of(lab, clause.scope, clause.layer):
         chains = tuple(c for c in target.chains if all(layer in c.layers for layer in clause.reads))

@@ -31,7 +31,7 @@ PREFIX_LAYER = {
 
 
 class Severity(StrEnum):
-    """blocking: the GPU cannot work now; degraded: slower, fragile, or not after the next boot; hygiene: listed only."""
+    """blocking: the GPU cannot work now; degraded: slower, fragile, not after the next boot; hygiene: only listed."""
 
     BLOCKING = "blocking"
     DEGRADED = "degraded"
