@@ -37,6 +37,7 @@ def save(simlab, reports, name, faults=(), variation=None, layers=BELOW_PODS, af
         if set(clause.reads) <= set(layers)
         for target in gate.expected_targets(clause)
     ]
-    ended = Ended(lab, facts, name, folder, began, 1.0, records, [], [], 0, "degraded", False)
+    recorded = Facts(FactsStore(folder / "facts", frozen=True), began)  # reports read nothing new
+    ended = Ended(lab, recorded, name, folder, began, 1.0, records, [], [], 0, "degraded", False)
     history.append(reports, finish_run(ended))
     return load(folder)

@@ -1,5 +1,6 @@
 """A bare simulated lab, a bench on it, and what the world looks like byte for byte."""
 
+import copy
 import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,7 +67,9 @@ class Ground:
     def as_root(self):
         """The owner gives root's password in place of the token."""
         password = self.sim._pve["pve5"].password("root@pam")
-        root = {"user": "root@pam", "password": password, "token_id": None, "token_secret": None}
+        secret = self.folder / "root-password"
+        secret.write_text(password)
+        root = {"user": "root@pam", "password": f"file:{secret}", "token_id": None, "token_secret": None}
         self.patch = merged(self.patch, {"hosts": {"pve5": {"pve": root}}})
 
     def lab(self):
@@ -81,7 +84,8 @@ class Ground:
         lab = self.lab()
         store = FactsStore(self.folder / f"facts-{next(_COUNTER)}")
         add_probes(store, lab)
-        return Bench(lab, Facts(store, now()), journal or self.journal, allow=allow, limits=limits, tell=self.told.append)
+        facts = Facts(store, now())
+        return Bench(lab, facts, journal or self.journal, allow=allow, limits=limits, tell=self.told.append)
 
     def plan(self, **options):
         with self.bench(**options) as bench:
@@ -108,11 +112,12 @@ class Ground:
         return {key: ruling for key, ruling in rulings.items() if ruling.verdict != "pass"}
 
     def world(self):
-        """Everything provisioning may touch, as it is: files with modes, arguments, drivers, configurations, mappings."""
+        """Everything provisioning may touch: files with modes, arguments, drivers, configurations, mappings."""
         host, node = self.sim.world.hosts["pve5"], self.sim.world.pve["pve5"]
         files = {p: (e["text"], e.get("mode", "0644")) for p, e in host.inputs["files"].items() if e.get("text")}
         return {
             "files": files,
+            "etc": self.etc(),
             "initramfs": host.files_then("in_initramfs"),
             "menu": host.configured_cmdline,
             "cmdline": host.cmdline,
@@ -121,8 +126,17 @@ class Ground:
             "configs": {v: {k: str(x) for k, x in node.section(int(v)).items()} for v in node.vms},
             "pending": {v: node.pending(int(v)) for v in node.vms},
             "running": {v: q.argv for v, q in sorted(host.qemus.items())},
-            "mappings": {k: v for k, v in node.mappings.items()},
+            "mappings": copy.deepcopy(dict(node.mappings)),
         }
+
+    def etc(self):
+        """Every file below /etc with mode and digest, as the host itself shows them: nothing of ours is left behind."""
+        with self.bench() as bench:
+            session = bench.shell(bench.lab.host("pve5")).session
+            command = "find /etc -type f ! -path '/etc/pve/*' ! -name machine-id -exec stat -c '%a %n' {} + "
+            listed = session.run(command + "-exec sha256sum {} + | sort")
+        assert listed.exit_status == 0
+        return listed.stdout.decode()
 
     @property
     def host(self):

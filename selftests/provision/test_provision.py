@@ -2,7 +2,7 @@
 
 import pytest
 
-WAYS = [None, "pve9-systemd-boot", "amd-host", "two-cards", "partial-vfio-ids"]
+WAYS = [None, "pve9-systemd-boot", "amd-host", "two-cards", "partial-vfio-ids", "two-hosts"]
 
 
 @pytest.mark.parametrize("variation", WAYS, ids=lambda v: v or "plain")
@@ -53,8 +53,9 @@ def test_the_files_say_what_they_are_and_hold_only_what_is_needed(ground):
         "softdep xhci_pci pre: vfio-pci",
         "softdep i2c_nvidia_gpu pre: vfio-pci",
     ]
-    assert files["/etc/modules-load.d/labproof-vfio.conf"][0].splitlines()[1:] == ["vfio", "vfio_iommu_type1", "vfio_pci"]
-    assert set(ground.world()["drivers"][f"0000:3b:00.{n}"] for n in range(4)) == {"vfio-pci"}
+    loaded = files["/etc/modules-load.d/labproof-vfio.conf"][0].splitlines()[1:]
+    assert loaded == ["vfio", "vfio_iommu_type1", "vfio_pci"]
+    assert {ground.world()["drivers"][f"0000:3b:00.{n}"] for n in range(4)} == {"vfio-pci"}
 
 
 def test_the_start_gets_the_time_pve_gives_it(ground):

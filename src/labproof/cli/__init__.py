@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     lint.add_argument("--format", choices=("text", "json", "sarif"), default="text")
 
     add_keeping_commands(commands)
+    add_init(commands)
 
     words = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -53,6 +54,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         return 130
+
+
+def add_init(commands: Any) -> None:
+    """The command that finds a lab and writes its lab.yaml."""
+    from labproof.cli.init import add_arguments
+
+    text = "find the GPUs of a lab, read-only, and write a commented lab.yaml"
+    add_arguments(commands.add_parser("init", help=text, description=text))
 
 
 def add_keeping_commands(commands: Any) -> None:
@@ -82,6 +91,10 @@ def add_keeping_commands(commands: Any) -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
+    if given.command == "init":
+        from labproof.cli.init import run_init
+
+        return run_init(given)
     if given.command == "catalogue":
         from labproof.cli.catalogue_page import catalogue_page
 

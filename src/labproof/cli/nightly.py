@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import sys
 from collections.abc import Iterator, Sequence
@@ -48,6 +49,8 @@ def nightly(given: Sequence[str]) -> int:
 def _run(arguments: Sequence[str]) -> int:
     import pytest
 
+    # process 1 of a container gets no SIGTERM that it does not handle; the run handles it itself once it is on
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     return int(pytest.main(list(arguments)))  # --require-lab lets the plugin add the suites
 
 

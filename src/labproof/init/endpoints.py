@@ -86,16 +86,17 @@ class Doors:
 
     def announcement(self) -> list[str]:
         """A line for each endpoint: what, as whom, and that it is only read."""
-        lines = [f"  ssh   {door.as_whom}: one read-only script over standard input" for door in self.ssh]
+        lines = [f"ssh   {door.as_whom}: one read-only script over standard input" for door in self.ssh]
         for pve in self.pve:
-            lines.append(f"  pve   {pve.url} as {pve.token_id} (token from {pve.secret_from}): GET only")
+            lines.append(f"pve   {pve.url} as {pve.token_id} (token from {pve.secret_from}): GET only")
+        further = " and the GPU nodes that Kubernetes names" if self.kube else ""
         for talos in self.talos:
-            what = talos.broken or f"at {', '.join(talos.endpoints)}, about {', '.join(talos.nodes)}: reads only"
-            lines.append(f"  talos {talos.path} context {talos.as_whom} {what}")
+            what = talos.broken or f"at {', '.join(talos.endpoints)}, about {', '.join(talos.nodes)}{further}: reads only"
+            lines.append(f"talos {talos.path} context {talos.as_whom} {what}")
         for kube in self.kube:
             what = kube.broken or f"{kube.server} as {kube.user}: get and list only, no pod, no Secret"
-            lines.append(f"  k8s   {kube.path} context {kube.context}: {what}")
-        return [shown(line, 300) for line in lines]
+            lines.append(f"k8s   {kube.path} context {kube.context}: {what}")
+        return [f"  {shown(line, 300)}" for line in lines]
 
 
 def doors(

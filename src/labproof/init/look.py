@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import SecretStr
@@ -88,14 +89,14 @@ def look(wanted: Doors) -> Seen:
     began = time.monotonic()
     tasks: dict[tuple[str, int, str], Callable[[], Any]] = {}
     for i, ssh in enumerate(wanted.ssh):
-        tasks["ssh", i, ""] = lambda ssh=ssh: _host(ssh)
+        tasks["ssh", i, ""] = partial(_host, ssh)
     for i, pve in enumerate(wanted.pve):
-        tasks["pve", i, ""] = lambda pve=pve: _pve(pve)
+        tasks["pve", i, ""] = partial(_pve, pve)
     for i, talos in enumerate(wanted.talos):
         for node in talos.nodes if not talos.broken else ():
-            tasks["talos", i, node] = lambda talos=talos, node=node: _talos(talos, node)
+            tasks["talos", i, node] = partial(_talos, talos, node)
     for i, kube in enumerate(wanted.kube):
-        tasks["k8s", i, ""] = lambda kube=kube: _cluster(kube)
+        tasks["k8s", i, ""] = partial(_cluster, kube)
     answers = together(tasks, began + FIRST_S)
     seen = Seen()
     for (kind, i, node), answer in answers.items():
@@ -164,8 +165,9 @@ def _pve(door: PveDoor) -> list[Reading[PveFacts]]:
     except (AttributeError, KeyError, TypeError, ValueError):
         return [failed(f"GET {door.url}/api2/json/nodes", "an answer of unexpected shape", "protocol", now())]
     names = nodes or (door.url.removeprefix("https://").split(".")[0].split(":")[0],)
-    found = together({name: lambda name=name: probe_pve(_bare(), Host(name=name, pve=api)) for name in names},
-                     time.monotonic() + FIRST_S)  # fmt: skip
+    hosts = {name: Host(name=name, pve=api) for name in names}
+    asked = {name: partial(probe_pve, _bare(), host) for name, host in hosts.items()}
+    found = together(asked, time.monotonic() + FIRST_S)
     return [found[name] or failed(f"GET {door.url}", f"no answer about {name} in time", "timeout") for name in names]
 
 
@@ -240,7 +242,7 @@ def _further_talos_nodes(seen: Seen, until: float) -> None:
             if node.name in known or not doors or address is None or not node.os_image.startswith("Talos"):
                 continue
             if has_gpu_signs(node):
-                tasks[doors[0].path, address] = lambda d=doors[0], a=address: _talos(d, a)
+                tasks[doors[0].path, address] = partial(_talos, doors[0], address)
     for found in together(tasks, until).values():
         if found is not None:
             seen.talos.append(found)

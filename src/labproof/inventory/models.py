@@ -273,6 +273,9 @@ class Timings(Declared):
     sample_poll_s: float = 0.5
     transcode_s: float = 180.0
     deadline_s: float = 3600.0
+    initramfs_s: float = 1800.0  # provisioning: an initramfs with all modules took 642 s (facts real-host)
+    reboot_s: float = 1800.0  # provisioning: servers take long to start
+    shutdown_s: float = 180.0  # provisioning: a guest's own shutdown
 
 
 class Acceptance(Declared):

@@ -93,12 +93,19 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtestloop(session: pytest.Session) -> None:
-    """Open the run (and start the simulated lab) once something of ours is really going to be judged."""
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Open the run (and start the simulated lab) once something of ours is really going to be judged.
+
+    --plan and --undo come in place of the tests.
+    """
     from labproof.plugin import collect, run
 
     if collect.ours(session.items) and not session.config.getoption("collectonly"):
         run.open_run(session.config)
+        from labproof.plugin import provisioning
+
+        return provisioning.instead_of_tests(session) or None
+    return None
 
 
 @pytest.hookimpl(optionalhook=True)

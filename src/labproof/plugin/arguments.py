@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 #: Options that only make sense for the suites.
-OURS = ("lab", "sim", "facts", "require_lab")
+OURS = ("lab", "sim", "facts", "require_lab", "bare", "plan", "provision", "undo")
 PACKAGED = "labproof.suites"
 
 

@@ -1,6 +1,6 @@
-"""The fixtures of the layers (`fixtures/*.py`), loaded under names that clash with nobody.
+"""The fixtures of layers and steps (`fixtures/*.py`, `setup/*.py`), loaded under names that clash with nobody.
 
-The top-level folder is called `fixtures`, and so is a package on PyPI: it is never imported by that name.
+The folders are called as packages and modules of others are: they are never imported by those names.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import pytest
 
 from labproof import places
 
+FOLDERS = ("fixtures", "setup")
+
 
 def register(config: pytest.Config) -> None:
-    """Make every module of `fixtures/` a plugin of this run."""
-    for path in sorted(places.folder("fixtures").glob("*.py")):
+    """Make every module of `fixtures/` and `setup/` a plugin of this run."""
+    for path in (path for folder in FOLDERS for path in sorted(places.folder(folder).glob("*.py"))):
         if path.name == "__init__.py":
             continue
-        name = f"labproof_fixtures_{path.stem}"
+        name = f"labproof_{path.parent.name}_{path.stem}"
         if config.pluginmanager.has_plugin(name):
             continue
         spec = importlib.util.spec_from_file_location(name, path)

@@ -23,6 +23,17 @@ def add_options(parser: pytest.Parser) -> None:
         "--fault", action="append", default=[], metavar="ID", help="break the simulated lab (`labproof faults`)"
     )
     group.addoption("--variation", metavar="NAME", help="a variation of the simulated lab")
+    group.addoption("--bare", action="store_true", help="the simulated lab before anybody provisioned it")
+    group.addoption("--plan", action="store_true", help="say what --provision would do, and stop")
+    group.addoption("--plan-json", metavar="FILE", help="with --plan: write it for programs too")
+    group.addoption(
+        "--provision", action="store_true", help="bring the lab to what lab.yaml declares, then judge it"
+    )
+    group.addoption(
+        "--allow", action="append", default=[], metavar="SCOPE",
+        help="what may be changed: host-files, host-boot, host-reboot, vm-config, vm-restart, all; overrides by name",
+    )  # fmt: skip
+    group.addoption("--undo", action="store_true", help="take back what --provision did to this lab, and stop")
     group.addoption("--require-lab", action="store_true", help="never fall back to a simulated lab")
     group.addoption("--facts", metavar="DIR", help="judge saved facts (reports/runs/ID) again, contacting nothing")
     group.addoption(
@@ -121,7 +132,7 @@ def choose_lab(config: pytest.Config) -> Choice:
 def _refuse_breaking(option: object, what: str) -> None:
     get = option
     assert callable(get)
-    for name in ("--fault", "--variation"):
+    for name in ("--fault", "--variation", "--bare"):
         if get(name):
             raise pytest.UsageError(f"{name} exists only for a simulated lab, never for {what}; add --sim NAME")
 

@@ -76,7 +76,9 @@ class Run:
 
         option = self.config.getoption
         try:
-            self._simulation = start(self.choice.path.parent, variation=option("variation"), faults=option("fault"))
+            self._simulation = start(
+                self.choice.path.parent, variation=option("variation"), faults=option("fault"), bare=option("bare")
+            )
         except SimulationRefused as refused:
             raise pytest.UsageError(f"--sim: {refused}") from None
         self.lab = _loaded(load_lab, self.choice.path, self._simulation.overlay)
@@ -138,6 +140,15 @@ class Run:
             self._gate = Gate(self.facts, self.lab, self.layers)
         return self._gate
 
+    def look_again(self) -> None:
+        """Something was changed: judge anew, and take this moment for the one at which the facts begin."""
+        from labproof.facts import meta
+
+        assert self.folder is not None, "the run is not open"
+        self._gate = None
+        self.began = self.facts.now = time.time()
+        meta.write(self.folder / "facts", meta.Meta(self.began, self.lab, str(self.choice.path)))
+
     # -------------------------------------------------------------- telling
 
     def header(self) -> list[str]:
@@ -145,7 +156,10 @@ class Run:
         from labproof.report.announce import announcement
 
         faults = self.config.getoption("fault")
-        return announcement(self.lab, self.choice.kind, self.choice.path, self.choice.fallback, faults)
+        from labproof.plugin.provisioning import header
+
+        told = announcement(self.lab, self.choice.kind, self.choice.path, self.choice.fallback, faults)
+        return [*told, *header(self.config)]
 
     def save_plan(self) -> None:
         """Let the controller know what is expected: every worker writes the same."""
@@ -209,6 +223,9 @@ def _deliver_to(config: pytest.Config) -> tuple[Path | None, str | None]:
 
 
 def _refuse_early(config: pytest.Config) -> None:
+    from labproof.plugin import provisioning
+
+    provisioning.refuse_early(config)
     into, address = _deliver_to(config)
     if into is None and address is None:
         return

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Limits:
-    """Longest waits in seconds. An initramfs took 642 s where all modules go in (facts real-host); servers post long."""
+    """Longest waits in seconds. An initramfs of all modules took 642 s (facts real-host); servers start slowly."""
 
     initramfs_s: float = 1800.0
     refresh_s: float = 300.0
@@ -184,6 +184,4 @@ class Bench:
                 self.tell(f"still waiting for {what}: {now - began:.0f} s of at most {limit_s:.0f} s")
             return read()
 
-        return wait_until(
-            look, done, terminal, limit_s=limit_s, every_s=self.limits.poll_s, what=what, through=through
-        )
+        return wait_until(look, done, terminal, limit_s=limit_s, every_s=self.limits.poll_s, what=what, through=through)

@@ -22,7 +22,6 @@ from labproof.inventory.models import Host
 from labproof.provision import scopes
 from labproof.provision.bench import Bench
 from labproof.provision.changes import FileChange, FileState
-from labproof.provision.host_shell import HostShell
 from labproof.provision.kernel_arguments import CannotEdit, assigns_default, edit_cmdline, edit_grub
 from labproof.provision.plan import Refusal
 
@@ -34,9 +33,7 @@ def vendor_of(host: HostFacts) -> str:
     return "AuthenticAMD" if firmware_table(host) == "IVRS" else "GenuineIntel"
 
 
-def file_changes(
-    bench: Bench, host: Host, subject: Subject, reason: str, refusals: list[Refusal]
-) -> list[FileChange]:
+def file_changes(bench: Bench, host: Host, subject: Subject, reason: str, refusals: list[Refusal]) -> list[FileChange]:
     """Changes of boot loader files, none when the configured arguments are right already.
 
     Args:

@@ -47,9 +47,11 @@ def plan(bench: Bench, vm: Vm, host_pending: bool = False) -> StepPlan:
     reading = bench.facts.pve(host.name)
     if reading.value is None:
         return StepPlan(NAME, LAYER, vm.name, refusals=(Refusal(reading.kind, f"{reading.source}: {reading.why}"),))
+    from labproof.clients.errors import TransportFailure
+
     try:
         return _Planner(bench, vm, host, reading.value, host_pending).plan()
-    except (StepFailed, Unjudged) as unread:
+    except (StepFailed, Unjudged, TransportFailure) as unread:
         return StepPlan(NAME, LAYER, vm.name, refusals=(Refusal("unread", str(unread)),))
 
 
@@ -252,7 +254,7 @@ class _Planner:
                     lacking += missing_privileges(self.pve, f"/mapping/pci/{self.vm.mapping}", ("Mapping.Use",))
                 texts = [str(side.get(key)) for key in entries for side in (change.before, change.after)]
                 if not root and any(text != "None" and "mapping=" not in text for text in texts):
-                    text = f"only root@pam by password may set a raw hostpci; {self.pve.identity} may not: use a mapping"
+                    text = f"only root@pam by password may set a raw hostpci, not {self.pve.identity}: use a mapping"
                     self.refusals.append(Refusal("P33", text))
             if lacking:
                 held = f"{self.pve.identity} lacks {', '.join(dict.fromkeys(lacking))} for: {change.title}"

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 DEFAULT = "GRUB_CMDLINE_LINUX_DEFAULT"
 _ASSIGNMENT = re.compile(r"^(\s*(?:export\s+)?(GRUB_CMDLINE_LINUX(?:_DEFAULT)?)\+?=)(.*)$")
 #: One value a shell reads as one word, and nothing that it would expand but variables.
-_PLAIN = re.compile(r"""^(?:"(?P<double>[^"\\`]*)"|'(?P<single>[^']*)'|(?P<bare>[^\s"'\\`#;&|()<>]*))(?P<rest>\s*(?:#.*)?)$""")
+_PLAIN = re.compile(
+    r"""^(?:"(?P<double>[^"\\`]*)"|'(?P<single>[^']*)'|(?P<bare>[^\s"'\\`#;&|()<>]*))(?P<rest>\s*(?:\#.*)?)$"""
+)
 
 
 class CannotEdit(ValueError):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from labproof.inventory.chains import Chain
-from labproof.provision import hands, hostpci, vfio
+from labproof.provision import guests, hands, hostpci, vfio
 from labproof.provision.bench import Bench
 from labproof.provision.failure import StepFailed
 from labproof.provision.journal import Entry
@@ -103,7 +104,7 @@ def _take(bench: Bench, step: StepPlan, lines: list[str]) -> tuple[int, bool]:
         return 0, True
     bench.drop(vfio.LAYER)  # a VM that starts changes what its host shows, so the lowest layer is read anew too
     red = bench.red(_VERIFIED[step.step], _chains(bench, step))
-    lines += [f"{name}: {title}" for title in made]
+    lines.append(f"{name}: {len(made)} changes made" + ("" if red else " and verified"))
     lines += [f"{name}: still red: {text}" for text in red]
     if red:
         lines.append(f"{name}: what was done is in {bench.journal.path.name}; --undo takes it back")
@@ -118,7 +119,7 @@ def _chains(bench: Bench, step: StepPlan) -> tuple[Chain, ...]:
 
 
 def undo(bench: Bench) -> Outcome:
-    """Take back everything the journal holds, highest layer first; refuse all of it when somebody else's hand was there.
+    """Take back everything the journal holds, highest layer first; all of it or, with a refusal, nothing.
 
     Nothing is begun unless every recorded change is found as it was left (or as it was before), and every scope that
     going back needs is allowed.
@@ -149,7 +150,7 @@ def _groups(entries: list[Entry]) -> list[tuple[str, str]]:
 
 
 def _changed_since(bench: Bench, entries: list[Entry]) -> list[str]:
-    """Things that are neither as we left nor as we found them; several changes of one thing are walked back in thought."""
+    """Things that are neither as we left nor as we found them; of several changes of one thing the newest tells."""
     refusals = []
     seen: set[str] = set()
     for entry in reversed(entries):
@@ -178,7 +179,7 @@ def _undo_group(bench: Bench, entries: list[Entry]) -> list[str]:
     """
     things = [e for e in reversed(entries) if e.action not in EFFECTS]
     lines = [line for e in things if e.action != "mapping" for line in _take_back(bench, e)]
-    for change in _effects(entries):
+    for change in _effects(bench, entries):
         bench.tell(f"undo: {change['action']} {change['target']}")
         hands.effect(bench, bench.lab.host(str(change["target"])), change)
         lines.append(f"{change['target']}: {change['action']}")
@@ -197,7 +198,15 @@ def _take_back(bench: Bench, entry: Entry) -> list[str]:
     return [f"{entry.step} {entry.target}: took back {title}"]
 
 
-def _effects(entries: list[Entry]) -> list[dict[str, object]]:
-    """Each recorded effect once, the newest record of it."""
-    newest = {e.action: e.change for e in entries if e.action in EFFECTS}
+def _effects(bench: Bench, entries: list[Entry]) -> list[Mapping[str, Any]]:
+    """Each recorded effect once, the newest record of it. Guests that were shut down run again at the end."""
+    newest: dict[str, Mapping[str, Any]] = {e.action: e.change for e in entries if e.action in EFFECTS}
+    drain = newest.get("drain")
+    if drain is not None and "reboot" not in newest:  # killed before the reboot: nothing to go down for
+        del newest["drain"]
+    if drain is not None and ("resume" not in newest or "reboot" not in newest):
+        again = guests.resume(bench, bench.lab.host(str(drain["target"])), drain["before"]).record()
+        if "reboot" not in newest:
+            again["detail"] = {**again["detail"], "onboot": []}  # no boot will start them
+        newest["resume"] = again
     return [newest[action] for action in EFFECTS if action in newest]

@@ -52,9 +52,11 @@ def plan(bench: Bench, host: Host) -> StepPlan:
     reading = bench.facts.host(host.name)
     if reading.value is None:
         return StepPlan(NAME, LAYER, host.name, refusals=(Refusal(reading.kind, f"{reading.source}: {reading.why}"),))
+    from labproof.clients.errors import TransportFailure
+
     try:
         return _Planner(bench, host, reading.value).plan()
-    except (StepFailed, Unjudged) as unread:
+    except (StepFailed, Unjudged, TransportFailure) as unread:
         return StepPlan(NAME, LAYER, host.name, refusals=(Refusal("unread", str(unread)),))
 
 
@@ -228,10 +230,24 @@ class _Planner:
         for ident in _GUARDS:
             for text in self._fails(ident):
                 self.refusals.append(Refusal(ident, text))
+        self._guard_boot()
         for chain in self.chains:
             vm = self._vm_of(chain)
             if vm is not None:
                 self.refusals.append(Refusal("P49", vm))
+
+    def _guard_boot(self) -> None:
+        """While the IOMMU is off nobody knows the groups: no VM may take one at the boot that makes them (P09)."""
+        reading = self.bench.facts.pve(self.host.name) if self.host.pve is not None else None
+        if iommu_is_live_on(self.facts) or reading is None or reading.value is None:
+            return
+        for config in need(reading.value.configs, "configurations of all VMs"):
+            if config.hostpci and config.keys.get("onboot") == "1":
+                text = (
+                    f"VM {config.vmid} starts with {self.host.name} and has a passed device; which devices share its"
+                    f" group shows only after the reboot: `qm set {config.vmid} --onboot 0` until then"
+                )
+                self.refusals.append(Refusal("P09", text))
 
     def _vm_of(self, chain: Chain) -> str | None:
         """Why the chain's VM forbids a reboot: HA would move it, or start it again in between."""

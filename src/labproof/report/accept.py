@@ -133,10 +133,7 @@ def _inserted(text: str, wanted: Wanted) -> str:
         return _behind_last_item(text, held, wanted, end)
     if isinstance(held, yaml.SequenceNode) and held.value:
         return _into_flow(text, held, flow)
-    if root.flow_style or isinstance(held, yaml.SequenceNode):  # `exceptions: []`
-        return text[: held.start_mark.index] + f"[{flow}]" + text[held.end_mark.index :]
-    line_end = _line_end(text, held.start_mark.index)  # `exceptions:` and nothing behind it
-    return text[:line_end] + end + end.join(_block(wanted, "  ")) + text[line_end:]
+    return text[: held.start_mark.index] + f"[{flow}]" + text[held.end_mark.index :]  # `exceptions: []`
 
 
 def _block(wanted: Wanted, indent: str) -> list[str]:

@@ -77,7 +77,7 @@ def culprits_of(
 
     Clauses that are blocked have none: what blocks them has. Those unchecked for one reason share a record.
     """
-    found = []
+    broken: list[_Broken] = []
     reasons: set[tuple[str, str]] = set()
     for verdict in verdicts:
         if verdict["is"] not in ("broken", "new, failing", "lost") or verdict["after"] not in ("fail", "unchecked"):
@@ -88,16 +88,32 @@ def culprits_of(
             if record["busy"] or reason in reasons:
                 continue
             reasons.add(reason)
-        found.append(_culprit(verdict, record, changes, snapshots))
-    return found
+        broken.append(_broken(verdict, record, changes, snapshots))
+    of_cause: dict[str, Change] = {}
+    for one in broken:
+        given = next((c for c in one.decided if c.after_seen.thing.given), None)
+        if given is not None and one.verdict["cause"]:
+            of_cause.setdefault(one.verdict["cause"], given)
+    return [_told(one, of_cause.get(one.verdict["cause"]), snapshots is not None) for one in broken]
 
 
-def _culprit(
+@dataclass(frozen=True)
+class _Broken:
+    """A clause that broke: what changed on its chain, and which of that decided it."""
+
+    verdict: dict[str, Any]
+    layer: str
+    on_chain: list[Change]
+    decided: list[Change]
+    spots: list[Spot]
+
+
+def _broken(
     verdict: dict[str, Any],
     record: dict[str, Any],
     changes: list[Change],
     snapshots: tuple[Snapshot, Snapshot] | None,
-) -> dict[str, Any]:
+) -> _Broken:
     gpus = _gpus_of(record, snapshots)
     height = LAYERS.index(record["layer"])
     on_chain = [
@@ -121,16 +137,27 @@ def _culprit(
     decided = [c for c in on_chain if any(spot.is_of(c) for spot in spots)]
     if declaration and not decided:
         decided = declared
-    culprit = _choose(on_chain, decided)
+    return _Broken(verdict, record["layer"], on_chain, decided, spots)
+
+
+def _told(one: _Broken, of_cause: Change | None, have_facts: bool) -> dict[str, Any]:
+    """The record of a clause.
+
+    Args:
+        of_cause: what decided another clause that broke for the same cause, where that is given.
+    """
+    culprit = _choose(one.on_chain, one.decided)
+    if of_cause is not None and of_cause in one.on_chain and culprit not in one.decided:
+        culprit = of_cause
     return {
-        "clause": verdict["clause"],
-        "target": verdict["target"],
-        "layer": record["layer"],
-        "cause": verdict["cause"],
+        "clause": one.verdict["clause"],
+        "target": one.verdict["target"],
+        "layer": one.layer,
+        "cause": one.verdict["cause"],
         "culprit": culprit.record() if culprit is not None else None,
-        "decided_by": [c.record() for c in decided] or [{"text": spot.words()} for spot in spots],
-        "changes": [c.record() for c in on_chain],
-        "sentence": _sentence(verdict, on_chain, decided, spots, culprit, snapshots is not None),
+        "decided_by": [c.record() for c in one.decided] or [{"text": spot.words()} for spot in one.spots],
+        "changes": [c.record() for c in one.on_chain],
+        "sentence": _sentence(one, culprit, have_facts),
     }
 
 
@@ -245,14 +272,8 @@ def _choose(on_chain: list[Change], decided: list[Change]) -> Change | None:
     return below[0] if below else (decided[0] if decided else None)
 
 
-def _sentence(
-    verdict: dict[str, Any],
-    on_chain: list[Change],
-    decided: list[Change],
-    spots: list[Spot],
-    culprit: Change | None,
-    have_facts: bool,
-) -> str:
+def _sentence(one: _Broken, culprit: Change | None, have_facts: bool) -> str:
+    verdict, on_chain, decided, spots = one.verdict, one.on_chain, one.decided, one.spots
     what = f"{verdict['clause']} on {verdict['target']}"
     if not have_facts:
         return f"{what}: what changed is unknown, the facts of one run are gone."

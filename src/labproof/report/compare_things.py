@@ -151,6 +151,10 @@ def _mappings(mappings: Iterable[Any], where: Where) -> Items:
     }
 
 
+def _less(values: dict[str, str], *volatile: str) -> Items:
+    return {key: value for key, value in values.items() if key not in volatile}
+
+
 def _pending(keys: Iterable[Any], where: Where) -> Items:
     return {k.key: "to be deleted" if k.delete else str(k.pending) for k in keys}
 
@@ -173,7 +177,7 @@ VM = (
           given=True),
     Thing("PCI mapping", "mappings", _mappings, given=True, pinned=True),
     Thing("id", "vms", _one, part="vmid", given=True),
-    Thing("configuration", "vms", lambda config, where: dict(config.keys), part="config", given=True),
+    Thing("configuration", "vms", lambda config, where: _less(config.keys, "digest"), part="config", given=True),
     Thing("pending changes", "vms", _pending, part="pending", given=True),
     Thing("cards of other VMs", "configs", _others, given=True),
     Thing("backup jobs", "backup_jobs", _backups, given=True),

@@ -55,7 +55,11 @@ class SimLab:
         *,
         bare: bool = False,
     ) -> None:
-        """Nothing runs until `start`. With `bare` nobody has provisioned it yet. With `lines` every server is reached through one that can be disturbed."""
+        """Nothing runs until `start`.
+
+        With `bare` nobody has provisioned it yet; with `lines` every server is reached through one that can be
+        disturbed.
+        """
         self._lines = lines
         self._lab, self._faults, self._variation, self._bare = lab, tuple(faults), variation, bare
         self._pki = Pki()
@@ -85,7 +89,8 @@ class SimLab:
         Raises:
             FileNotFoundError, KeyError: unknown lab, variation or fault.
         """
-        inputs = load_inputs(self._lab, self._variation, self._faults, bare=self._bare)  # refuse a typo before anything starts
+        # refuse a typo before anything starts
+        inputs = load_inputs(self._lab, self._variation, self._faults, bare=self._bare)
         sweep_leftovers()
         self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
         self._roots = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=place_for_roots()))
