@@ -57,7 +57,9 @@ class Owner:
                     "--pve", p["url"], "--pve-ca", p["ca"], "--pve-token-file", p["token_secret"].removeprefix("file:"),
                 )
             ],
-            "talos": [w for n in nodes.values() if n.get("talos") for w in ("--talosconfig", n["talos"]["talosconfig"])],
+            "talos": [
+                w for n in nodes.values() if n.get("talos") for w in ("--talosconfig", n["talos"]["talosconfig"])
+            ],
             "kube": [w for c in clusters.values() for w in ("--kubeconfig", c["kubeconfig"])],
         }  # fmt: skip
         return self

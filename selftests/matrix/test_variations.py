@@ -76,9 +76,7 @@ TABLE = {
     ),
 }  # fmt: skip
 CASES = [(variation, fault) for variation, faults in TABLE.items() for fault in faults]
-CASES += [
-    (f.variation, f.id) for f in FAULTS.values() if f.layer == "variations" and (f.variation, f.id) not in CASES
-]
+CASES += [(f.variation, f.id) for f in FAULTS.values() if f.layer == "variations" and (f.variation, f.id) not in CASES]
 
 
 def test_every_layer_of_every_listed_variation_is_broken_once():

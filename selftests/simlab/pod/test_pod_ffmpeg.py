@@ -43,9 +43,7 @@ def psnr(ran):
 
 def probe(box, path):
     words = "-v error -select_streams v:0 -count_frames -show_entries"
-    entries = (
-        "stream=codec_name,profile,pix_fmt,width,height,r_frame_rate,nb_read_frames,nb_frames:stream_tags=encoder"
-    )
+    entries = "stream=codec_name,profile,pix_fmt,width,height,r_frame_rate,nb_read_frames,nb_frames:stream_tags=encoder"
     ran = box.run("/usr/lib/jellyfin-ffmpeg/ffprobe", *words.split(), entries, "-of", "json", path)
     return json.loads(ran.out)["streams"][0]
 
@@ -81,9 +79,7 @@ def test_output_is_a_record_that_ffprobe_and_psnr_read(box):
     assert (stream["codec_name"], stream["nb_read_frames"], stream["width"]) == ("h264", "60", 1920)
     assert stream["tags"]["encoder"] == "Lavc61.19.101 h264_nvenc"
     assert 38 < psnr(box.psnr("/tmp/h.mp4", SRC)) < 48
-    assert (
-        psnr(box.psnr("/tmp/h.mp4", "testsrc2=size=1920x1080:rate=30:duration=2".replace("testsrc2", "color"))) < 15
-    )
+    assert psnr(box.psnr("/tmp/h.mp4", "testsrc2=size=1920x1080:rate=30:duration=2".replace("testsrc2", "color"))) < 15
 
 
 def test_matroska_timestamps_are_a_trap(box):
@@ -202,8 +198,7 @@ def test_limits_of_the_chip(box, options, text):
 
 def test_ten_bit_hevc_works(box):
     assert (
-        box.ffmpeg(*LAVFI, "-pix_fmt", "p010le", "-c:v", "hevc_nvenc", "-profile:v", "main10", "/tmp/x.mp4").status
-        == 0
+        box.ffmpeg(*LAVFI, "-pix_fmt", "p010le", "-c:v", "hevc_nvenc", "-profile:v", "main10", "/tmp/x.mp4").status == 0
     )
     assert probe(box, "/tmp/x.mp4")["profile"] == "Main 10"
 

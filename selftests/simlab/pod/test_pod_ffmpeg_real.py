@@ -227,8 +227,6 @@ def test_listed_encoders_are_listed_alike(pair):
 
 def test_frame_checksums_have_the_real_form(pair):
     pair("ffmpeg", *LAVFI, "-c:v", "libx264", "-preset", "ultrafast", "/tmp/a.mp4")
-    mine, real = pair(
-        "ffmpeg", "-hide_banner", "-v", "error", "-i", "/tmp/a.mp4", "-f", "framemd5", "-", common=False
-    )
+    mine, real = pair("ffmpeg", "-hide_banner", "-v", "error", "-i", "/tmp/a.mp4", "-f", "framemd5", "-", common=False)
     form = [re.sub(r"[0-9a-f]{32}", "MD5", run.out) for run in (mine, real)]
     assert form[0] == form[1]

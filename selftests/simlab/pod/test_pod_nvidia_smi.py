@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 QUERY = (
-    "utilization.encoder,utilization.decoder,encoder.stats.sessionCount,"
-    "memory.used,memory.free,temperature.gpu,pstate"
+    "utilization.encoder,utilization.decoder,encoder.stats.sessionCount,memory.used,memory.free,temperature.gpu,pstate"
 )
 
 

@@ -11,7 +11,7 @@ from labproof.init.cards import Card, HostSeen, Machine, product_of
 from labproof.init.endpoints import home_path
 from labproof.init.joins import NO_DEVICE, Lab, NodeSeen
 from labproof.init.look import Seen, asked_node
-from labproof.init.page import UNSEEN, Block, Blocks, Raw
+from labproof.init.page import UNSEEN, Block, Blocks, Raw, as_text
 from labproof.init.shape import Shape, shape_of
 
 NO_KUBECONFIG = "cluster"
@@ -194,7 +194,7 @@ def _talos(node: NodeSeen) -> Block:
     if seen is None or facts is None:
         return block
     block.put("talosconfig", home_path(seen.door.path), f"as {seen.door.as_whom}")
-    block.put("context", seen.door.context, "the file's own choice today")
+    _context(block, seen.door.context)
     block.put("node", asked_node(seen.door, seen.node), "asked through the context's endpoints")
     version = facts.version.value
     block.put("version", version.tag if version else None, "talosctl version")
@@ -213,6 +213,14 @@ def _talos(node: NodeSeen) -> Block:
     if "os:admin" in facts.role:
         block.note("this talosconfig has os:admin; labproof gets by with os:reader (docs/rights.md)")
     return block
+
+
+def _context(block: Block, name: str) -> None:
+    """The context, unless lab.yaml would read its name as a variable: then the file's own choice has to do."""
+    if as_text(name) == name:
+        block.put("context", name, "the file's own choice today")
+    else:
+        block.note("context: the file's own choice; its name cannot be said in lab.yaml")
 
 
 def _official(text: str) -> list[str]:
@@ -236,7 +244,7 @@ def _clusters(lab: Lab, top: Block) -> list[Block]:
         block = Block()
         block.put("name", name, "the context's name")
         block.put("kubeconfig", home_path(first.kube.path), f"{first.kube.server} as {first.kube.user}")
-        block.put("context", name, "the file's own choice today")
+        _context(block, name)
         block.put("version", (facts.version.value or "").partition("+")[0] or None, "GET /version")
         for held in first.cluster.slices.value or () if first.cluster else ():
             block.note(

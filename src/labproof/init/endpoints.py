@@ -91,7 +91,9 @@ class Doors:
             lines.append(f"pve   {pve.url} as {pve.token_id} (token from {pve.secret_from}): GET only")
         further = " and the GPU nodes that Kubernetes names" if self.kube else ""
         for talos in self.talos:
-            what = talos.broken or f"at {', '.join(talos.endpoints)}, about {', '.join(talos.nodes)}{further}: reads only"
+            what = (
+                talos.broken or f"at {', '.join(talos.endpoints)}, about {', '.join(talos.nodes)}{further}: reads only"
+            )
             lines.append(f"talos {talos.path} context {talos.as_whom} {what}")
         for kube in self.kube:
             what = kube.broken or f"{kube.server} as {kube.user}: get and list only, no pod, no Secret"

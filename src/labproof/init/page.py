@@ -13,7 +13,7 @@ from labproof.inventory.yaml_marks import read
 #: What stands for a value that nobody could look at.
 UNSEEN = "NOT SEEN"
 _PLAIN = re.compile(r"[A-Za-z0-9_./~][A-Za-z0-9_./~@!:+-]*")
-_ENV = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
+_ENV = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}$")  # as the loader matches it: `$` allows a newline behind it
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,6 @@ class Raw:
     """Text of our own that goes into the file as it is: `${LABPROOF_PVE_TOKEN}`."""
 
     text: str
-
-
-Scalar = str | int | bool | Raw
-Value = "Scalar | Sequence[str] | Mapping[str, str] | Block | Blocks"
 
 
 @dataclass
@@ -95,14 +91,17 @@ def _flow(value: object) -> str:
     return scalar(str(value))
 
 
-def scalar(text: str) -> str:
-    """A string as YAML that is read back as that very string, quoted where need be.
+def as_text(text: str) -> str:
+    """What lab.yaml can say as plain text: `${NAME}` would be a variable, so its dollar becomes an underscore.
 
-    A text that looks like `${NAME}` is no text to lab.yaml but a variable: its dollar becomes an underscore, so that
-    no name found in a lab can make the reader of the file look into the environment.
+    No name found in a lab may make the reader of the file look into the environment, nor into a file.
     """
-    if _ENV.fullmatch(text):
-        text = "_" + text[1:]
+    return "_" + text[1:] if _ENV.match(text) else text
+
+
+def scalar(text: str) -> str:
+    """A string as YAML that is read back as that very string (as `as_text` gives it), quoted where need be."""
+    text = as_text(text)
     if _PLAIN.fullmatch(text) and not text.endswith(":") and _reads_back(text):
         return text
     # PyYAML escapes what is not plain ASCII; a huge width keeps it on one line
@@ -111,7 +110,7 @@ def scalar(text: str) -> str:
 
 def _reads_back(text: str) -> bool:
     try:
-        return bool(read(f"a: {text}\n", "")[0] == {"a": text} and yaml.safe_load(f"a: {text}") is not None)
+        return bool(read(f"a: {text}", "")[0] == yaml.safe_load(f"a: {text}") == {"a": text})  # YAML 1.2 and 1.1
     except yaml.YAMLError:
         return False
 

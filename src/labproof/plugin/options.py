@@ -26,9 +26,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--bare", action="store_true", help="the simulated lab before anybody provisioned it")
     group.addoption("--plan", action="store_true", help="say what --provision would do, and stop")
     group.addoption("--plan-json", metavar="FILE", help="with --plan: write it for programs too")
-    group.addoption(
-        "--provision", action="store_true", help="bring the lab to what lab.yaml declares, then judge it"
-    )
+    group.addoption("--provision", action="store_true", help="bring the lab to what lab.yaml declares, then judge it")
     group.addoption(
         "--allow", action="append", default=[], metavar="SCOPE",
         help="what may be changed: host-files, host-boot, host-reboot, vm-config, vm-restart, all; overrides by name",

@@ -19,11 +19,7 @@ async def run_sleep(argv: list[str], pod: PodWorld, io: ProcessIO) -> int:
     """Sleep until the time is over or the process is killed."""
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     word = argv[1] if len(argv) > 1 else ""
-    left = (
-        10**9
-        if word in ("infinity", "inf")
-        else float(word.rstrip("smhd") or "nan") * units.get(word[-1:], 1)
-    )
+    left = 10**9 if word in ("infinity", "inf") else float(word.rstrip("smhd") or "nan") * units.get(word[-1:], 1)
     while left > 0 and not io.cancelled:
         step = min(left, 60.0)
         await io.sleep(step)
@@ -122,9 +118,7 @@ async def run_ls(argv: list[str], pod: PodWorld, io: ProcessIO) -> int:
             continue
         inside = stat.S_ISDIR(entry.mode) and "d" not in flags
         prefix = f"{path.rstrip('/')}/"
-        children = [
-            e for p, e in known.items() if p.startswith(prefix) and p != "/" and "/" not in p[len(prefix) :]
-        ]
+        children = [e for p, e in known.items() if p.startswith(prefix) and p != "/" and "/" not in p[len(prefix) :]]
         listed = sorted(children, key=lambda e: e.path) if inside else [entry]
         lines = [_ls_line(e, path if not inside else e.path.rpartition("/")[2], flags) for e in listed]
         if inside and flags & {"l", "n"}:

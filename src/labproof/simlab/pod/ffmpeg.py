@@ -184,9 +184,7 @@ def _mapping(log: Log, line: CommandLine, streams: list[Stream], encoder: str) -
     log.note(f"  {chains[-1].filters[-1].name}:default -> Stream #0:0 ({encoder})")
 
 
-def _filters(
-    log: Log, line: CommandLine, streams: list[Stream], encoder: str, devices: list[CudaContext]
-) -> Graph:
+def _filters(log: Log, line: CommandLine, streams: list[Stream], encoder: str, devices: list[CudaContext]) -> Graph:
     for number, stream in enumerate(streams):
         p = stream.pictures
         rate = f"{p.rate.numerator}/{p.rate.denominator}"

@@ -186,9 +186,7 @@ def _needs(used: Filter, pictures: Pictures, around: Surroundings, *, hardware: 
     before = pictures.feeds[0] if pictures.feeds else "graph 0 input from stream 0:0"
     between = f"between the filter '{before}' and the filter '{used.context}'"
     around.log.verbose(f"auto-inserting filter 'auto_scale_0' {between}", used.context)
-    first, second = (
-        (before, "auto_scale_0") if hardware or pictures.hardware else ("auto_scale_0", used.context)
-    )
+    first, second = (before, "auto_scale_0") if hardware or pictures.hardware else ("auto_scale_0", used.context)
     around.log.err(
         f"Impossible to convert between the formats supported by the filter '{first}' and the filter '{second}'"
     )

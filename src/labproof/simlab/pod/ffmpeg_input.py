@@ -54,16 +54,12 @@ def open_input(pod: PodWorld, log: Log, source: Source, number: int) -> Stream:
     pictures = record.pictures
     pictures = replace(pictures, frames=_limited(source, pictures) * source.repeats, feeds=())
     if record.codec == "h264":
-        log.verbose(
-            f"Reinit context to {pictures.width}x{-(-pictures.height // 16) * 16}, pix_fmt: yuv420p", "h264"
-        )
+        log.verbose(f"Reinit context to {pictures.width}x{-(-pictures.height // 16) * 16}, pix_fmt: yuv420p", "h264")
     log.note(f"Input #{number}, {record.container}, from '{source.url}':")
     log.note(f"  Metadata:\n    encoder         : Lavf{record.muxer}")
     length = float(record.duration)
     stamp = f"{int(length // 3600):02d}:{int(length % 3600 // 60):02d}:{length % 60:05.2f}"
-    log.note(
-        f"  Duration: {stamp}, start: 0.000000, bitrate: {record.size_bytes * 8 / length / 1000:.0f} kb/s"
-    )
+    log.note(f"  Duration: {stamp}, start: 0.000000, bitrate: {record.size_bytes * 8 / length / 1000:.0f} kb/s")
     rate = _rate(pictures.rate)
     look = f"{pictures.pix_fmt}(progressive), {_size(pictures)}, {record.bit_rate // 1000} kb/s"
     log.note(
@@ -97,9 +93,7 @@ def open_decoder_device(pod: PodWorld, log: Log, stream: Stream) -> None:
             log.note("Auto hwaccel disabled: no device found.", stream.codec)
             return
         context = f"dec:{stream.codec}" if log.modern else stream.codec
-        log.err(
-            f"No device available for decoder: device type cuda needed for codec {stream.codec}.", context
-        )
+        log.err(f"No device available for decoder: device type cuda needed for codec {stream.codec}.", context)
         text = errors.MEANING[failure.code]
         if log.modern:
             log.err(f"Hardware device setup failed for decoder: {text}", context)

@@ -87,17 +87,11 @@ def listing(build: FfmpegBuild, kind: str) -> str:
     if kind == "version":
         return banner(build)
     if kind == "encoders":
-        rows = (
-            f" {flags} {name:<20} {text}\n"
-            for name, (flags, text) in _ENCODERS.items()
-            if name in build.encoders
-        )
+        rows = (f" {flags} {name:<20} {text}\n" for name, (flags, text) in _ENCODERS.items() if name in build.encoders)
         return _ENCODER_KEY + "".join(rows)
     if kind == "filters":
         found = ((name, row) for name, row in _FILTERS.items() if name in build.filters)
-        return _FILTER_KEY + "".join(
-            f" {flags} {name:<17} {pads:<10} {text}\n" for name, (flags, pads, text) in found
-        )
+        return _FILTER_KEY + "".join(f" {flags} {name:<17} {pads:<10} {text}\n" for name, (flags, pads, text) in found)
     if kind == "hwaccels":
         return "Hardware acceleration methods:\n" + "".join(f"{name}\n" for name in build.hwaccels) + "\n"
     raise NotSimulatedError(f"ffmpeg -{kind}")

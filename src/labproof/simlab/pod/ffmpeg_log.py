@@ -112,9 +112,7 @@ class Log:
         """An encoder did not open."""
         cause = "maybe incorrect parameters such as bit_rate, rate, width or height"
         if not self.modern:
-            head = (
-                "Error initializing output stream 0:0 -- Error while opening encoder for output stream #0:0"
-            )
+            head = "Error initializing output stream 0:0 -- Error while opening encoder for output stream #0:0"
             self.err(f"{head} - {cause}")
             self.err("Conversion failed!")
             return FfmpegError(code)
@@ -145,9 +143,7 @@ class Log:
         self.err(f"[enc:{encoder} @ {self._address('enc')}] Could not open encoder before EOF", stream)
         self.err(f"Task finished with error code: {EINVAL} ({MEANING[EINVAL]})", stream)
         self.err(f"Terminating thread with return code {EINVAL} ({MEANING[EINVAL]})", stream)
-        nothing = (
-            "Nothing was written into output file, because at least one of its streams received no packets."
-        )
+        nothing = "Nothing was written into output file, because at least one of its streams received no packets."
         self.err(nothing, "out#0")
         self.note("frame=    0 fps=0.0 q=0.0 Lsize=       0KiB time=N/A bitrate=N/A speed=N/A    ")
         self.err("Conversion failed!")

@@ -150,9 +150,7 @@ def _rate(work: Work, per_frame_ms: float, paced: bool) -> float:
             loads.append((card.decoding, _capacity(card, float(row["fps"]), "decode", stream.pictures), card))
     for table, capacity, card in loads:
         others = [share for name, share in table.items() if name != owner]
-        neighbours = sum(
-            0.07 * int(n.get("sessions", 0)) for n in (card.inputs.get("neighbours") or {}).values()
-        )
+        neighbours = sum(0.07 * int(n.get("sessions", 0)) for n in (card.inputs.get("neighbours") or {}).values())
         free = max(1.0 - sum(others) - neighbours, 1.0 / (1 + len(others)))
         rate = min(rate, capacity * free)
     for table, capacity, _card in loads:
@@ -171,9 +169,7 @@ def _describe_output(work: Work) -> None:
     if work.encoder in ("libx264", "libx265"):
         if work.encoder == "libx264":
             log.note("using cpu capabilities: MMX2 SSE2Fast SSSE3 SSE4.2 AVX FMA3 BMI2 AVX2", "libx264")
-            log.note(
-                f"profile {profile_of(work.encoder, work.target.options, pictures)}, 4:2:0, 8-bit", "libx264"
-            )
+            log.note(f"profile {profile_of(work.encoder, work.target.options, pictures)}, 4:2:0, 8-bit", "libx264")
         elif log.level >= 32:
             work.io.write_stderr(b"x265 [info]: HEVC encoder version 3.5+1-f0c1022b6\n")
     log.note(f"Output #0, {work.muxer.name}, to '{_output_name(work)}':")
@@ -250,9 +246,7 @@ def _finish(work: Work, per_frame_ms: float) -> MediaRecord | None:
         packets = min(stream.pictures.frames, pictures.frames)
         log.verbose(f"  Input stream #{number}:0 (video): {packets} packets read; {packets} frames decoded; ")
     log.verbose(f"Output file #0 ({_output_name(work)}):")
-    log.verbose(
-        f"  Output stream #0:0 (video): {pictures.frames} frames encoded; {pictures.frames} packets muxed"
-    )
+    log.verbose(f"  Output stream #0:0 (video): {pictures.frames} frames encoded; {pictures.frames} packets muxed")
     if "benchmark" in work.line.settings:
         cpu = per_frame_ms * pictures.frames / 1000 + 0.02 + (0.06 if work.contexts or work.session else 0.0)
         stime = cpu * (0.3 if work.contexts or work.session else 0.08)

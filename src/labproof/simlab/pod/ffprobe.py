@@ -78,8 +78,7 @@ def _answer(record: MediaRecord, url: str, entries: str | None, flags: set[str])
             answer["format"] = form
         return answer
     sections = {
-        name: keys.split(",") if keys else None
-        for name, _, keys in (s.partition("=") for s in entries.split(":"))
+        name: keys.split(",") if keys else None for name, _, keys in (s.partition("=") for s in entries.split(":"))
     }
     unknown = set(sections) - {
         "stream",
@@ -107,9 +106,7 @@ def _answer(record: MediaRecord, url: str, entries: str | None, flags: set[str])
     return answer
 
 
-def _picked(
-    tags: dict[str, str], sections: dict[str, list[str] | None], name: str, everything: bool
-) -> dict[str, str]:
+def _picked(tags: dict[str, str], sections: dict[str, list[str] | None], name: str, everything: bool) -> dict[str, str]:
     if name not in sections:
         return tags if everything else {}
     wanted = sections[name]
@@ -162,9 +159,7 @@ def _stream(record: MediaRecord, flags: set[str]) -> dict[str, Any]:
         "matroska": {"ENCODER": record.encoder_tag, "DURATION": clock},
         "mov": {"encoder": record.encoder_tag},
     }
-    base = (
-        {} if matroska else {"language": "und", "handler_name": "VideoHandler", "vendor_id": "[0][0][0][0]"}
-    )
+    base = {} if matroska else {"language": "und", "handler_name": "VideoHandler", "vendor_id": "[0][0][0][0]"}
     stream["tags"] = {**base, **names["matroska" if matroska else "mov"]}
     return stream
 

@@ -70,9 +70,7 @@ def open_cuda(pod: PodWorld, log: Log, wish: str = "") -> CudaContext:
     number = int(wish or "0") if (wish or "0").isdigit() else 0
     if number >= len(cards):
         invalid = CudaError("CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal", 101)
-        raise _cuda_failed(
-            log, context, "cu->cuDeviceGet(&hwctx->internal->cuda_device, device_idx)", invalid
-        )
+        raise _cuda_failed(log, context, "cu->cuDeviceGet(&hwctx->internal->cuda_device, device_idx)", invalid)
     refused = context_refusal(cards[number].card, pod.node.driver_version)
     if refused:
         call = "cu->cuCtxCreate(&hwctx->cuda_ctx, desired_flags, hwctx->internal->cuda_device)"
@@ -100,18 +98,14 @@ def open_decoder(pod: PodWorld, log: Log, codec: str, pictures: Pictures, device
         log.err("Failed loading nvcuvid.", context)
         works = False
     elif pod.node.library_version is None or free_mib(device.card) < DECODER_MIB:
-        log.err(
-            f"decoder->cvdl->cuvidCreateDecoder(&decoder->decoder, params) failed -> {OUT_OF_MEMORY}", context
-        )
+        log.err(f"decoder->cvdl->cuvidCreateDecoder(&decoder->decoder, params) failed -> {OUT_OF_MEMORY}", context)
         works = False
     else:
         depth = 10 if "10" in pictures.pix_fmt else 8
         works = row is not None and depth in row["bits"]
         most = row["max"] if row else [0, 0]
         log.verbose("NVDEC capabilities:", context)
-        log.verbose(
-            f"format supported: {'yes' if works else 'no'}, max_mb_count: {65536 if works else 0}", context
-        )
+        log.verbose(f"format supported: {'yes' if works else 'no'}, max_mb_count: {65536 if works else 0}", context)
         log.verbose(f"min_width: 48, max_width: {most[0]}", context)
         log.verbose(f"min_height: 16, max_height: {most[1]}", context)
         if works and (pictures.width > most[0] or pictures.height > most[1]):

@@ -70,18 +70,12 @@ def _program(argv0: str, pod: PodWorld) -> Program | None:
             programs[f"{config.ffmpeg_folder}/ffmpeg"] = run_ffmpeg
             programs[f"{config.ffmpeg_folder}/ffprobe"] = run_ffprobe
         if config.shell:
-            programs |= {
-                f"{folder}/{n}": p for folder in _COREUTILS_FOLDERS for n, p in coreutils.PROGRAMS.items()
-            }
+            programs |= {f"{folder}/{n}": p for folder in _COREUTILS_FOLDERS for n, p in coreutils.PROGRAMS.items()}
     if "nvidia-smi" in pod.programs:
         programs[f"{INJECTED_PROGRAMS}/nvidia-smi"] = smi.run
     for name in pod.programs - {"nvidia-smi"}:
         programs[f"{INJECTED_PROGRAMS}/{name}"] = run_daemon
     if "/" in argv0:
         return programs.get(argv0)
-    folders = (
-        pod.env.get("PATH", "").split(":") if pod.env.get("PATH") else list(config.path if config else ())
-    )
-    return next(
-        (programs[f"{folder}/{argv0}"] for folder in folders if f"{folder}/{argv0}" in programs), None
-    )
+    folders = pod.env.get("PATH", "").split(":") if pod.env.get("PATH") else list(config.path if config else ())
+    return next((programs[f"{folder}/{argv0}"] for folder in folders if f"{folder}/{argv0}" in programs), None)

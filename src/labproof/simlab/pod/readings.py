@@ -48,9 +48,7 @@ def slow_by_heat(card: Card) -> bool:
 
 def _temperature(card: Card, load: float, *, busy: bool) -> float:
     heat = card.inputs.get("heat") or {}
-    return float(heat.get("ambient_c", 35)) + float(heat.get("per_load_c", 18)) * (
-        0.4 + 0.6 * load if busy else 0.0
-    )
+    return float(heat.get("ambient_c", 35)) + float(heat.get("per_load_c", 18)) * (0.4 + 0.6 * load if busy else 0.0)
 
 
 def _slowdown(card: Card, *, busy: bool) -> frozenset[str]:
@@ -83,11 +81,7 @@ def read_card(card: Card) -> Readings:
     sessions = open_sessions(card)
     row: dict[str, Any] = dict((inputs.get("encode") or {}).get("h264") or {})
     speed = float(row.get("fps", 0))
-    average = (
-        int(sum(card.sessions.values()) * speed / len(card.sessions))
-        if card.sessions
-        else (30 if others else 0)
-    )
+    average = int(sum(card.sessions.values()) * speed / len(card.sessions)) if card.sessions else (30 if others else 0)
     slowdown = _slowdown(card, busy=busy)
     clocks, power = inputs["clocks"], inputs["power"]
     top = int(clocks["graphics"])

@@ -45,9 +45,7 @@ def heat_and_power(card: Mapping[str, Any], now: Readings, branch: int, deprecat
         old += same(watts["limit"], "power_limit", "default_power_limit", "enforced_power_limit")
         return [*tree, ("power_readings", old + bounds)]
     given = same(watts["limit"], "current_power_limit", "requested_power_limit", "default_power_limit")
-    drawn: Tree = (
-        [("power_draw", draw)] if branch < 560 else [("average_power_draw", NA), ("instant_power_draw", draw)]
-    )
+    drawn: Tree = [("power_draw", draw)] if branch < 560 else [("average_power_draw", NA), ("instant_power_draw", draw)]
     nothing = same(NA, *(name for name, _ in drawn))
     tree.append(("gpu_power_readings", [("power_state", state), *drawn, *given, *bounds]))
     if branch >= 545:

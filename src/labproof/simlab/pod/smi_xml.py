@@ -220,9 +220,7 @@ def _swapped(identity: str) -> str:
 
 def _reasons(now: Readings, new: bool) -> Tree:
     word = "event" if new else "throttle"
-    states: Tree = [
-        (f"clocks_{word}_reason_{r}", "Active" if r in now.slowdown else "Not Active") for r in _REASONS
-    ]
+    states: Tree = [(f"clocks_{word}_reason_{r}", "Active" if r in now.slowdown else "Not Active") for r in _REASONS]
     tree: Tree = [(f"clocks_{word}_reasons", states)]
     if new:
         waits = dict.fromkeys(

@@ -17,12 +17,8 @@ from labproof.simlab.pod.images import image_config
 from labproof.simlab.pod.process import KILLED, ProcessIO
 from labproof.simlab.world.states import NodeGpu, PodWorld
 
-_TOO_OLD = CudaError(
-    "cudaErrorInsufficientDriver", "CUDA driver version is insufficient for CUDA runtime version", 35
-)
-_NO_CODE = CudaError(
-    "cudaErrorNoKernelImageForDevice", "no kernel image is available for execution on the device", 209
-)
+_TOO_OLD = CudaError("cudaErrorInsufficientDriver", "CUDA driver version is insufficient for CUDA runtime version", 35)
+_NO_CODE = CudaError("cudaErrorNoKernelImageForDevice", "no kernel image is available for execution on the device", 209)
 _VRAM_MIB = 108
 
 
