@@ -16,7 +16,7 @@ from ..matrix.harness import judge
 #: Declared by hand in the shipped lab, and to be seen by nobody: which labels the owner cares for beside what is used.
 SAME = (None, "amd-host", "two-cards", "two-hosts", "hand-labelled", "operator", "operator-nri", "all-slots-taken")
 MORE = ("pve9-systemd-boot", "second-gpu", "seabios-x86-64-v3", "talos-1.13", "tesla-p4", "gpu-stays-with-host",
-        "igpu-on-host", "igpu-vf")  # fmt: skip
+        "igpu-on-host", "igpu-vf", "declared-extras", "partial-vfio-ids")  # fmt: skip
 
 
 def rulings(outcome):

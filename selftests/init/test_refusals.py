@@ -22,8 +22,9 @@ HOSTILE = (
     '"', "'", "a: b", "a #b", "- a", "[x]", "{x: y}", "a\nhosts: []", "\x1b[31mred\x1b[0m", "${HOME}", "${HOME}\n",
     "*a", "&a", "!!python/name:os.system", "%x", "@x", "`id`", "null", "~", "true", "off", "0x10", "010", "1e3",
     "10:20", "0000:01:00", "1_000", "2026-01-01", "", " ", " a ", "a:",
-    "file:/etc/passwd", "\u2028", "\ud7ff\U0001f600",
-    "é", "\t", "..", "=", "<<", "a" * 500, "---", "...", "?", "? a", "|", ">", "a\\nb", "\x00", "\x7f\x85\xa0\ufeff",
+    "file:/etc/passwd", "\u2028",
+    "\ud7ff\U0001f600", "é", "\t", "..", "=", "<<", "a" * 500, "---",
+    "...", "?", "? a", "|", ">", "a\\nb", "\x00", "\x7f\x85\xa0\ufeff",
 )  # fmt: skip
 
 
@@ -203,4 +204,4 @@ def test_a_card_nobody_can_name_is_marked_and_not_guessed(owner, capsys):
     owner.enter("hand-labelled")  # no GFD: Kubernetes alone does not say which card it is
     assert owner.init(using=("kube",)) == 0
     assert "device: 10de:0000  # NOT SEEN: which card it is" in owner.lab.read_text()
-    assert "look at them" in capsys.readouterr().out
+    assert "fill in `device` of GPU nvidia first" in capsys.readouterr().out

@@ -82,6 +82,7 @@ def _look_and_write(wanted: Doors, path: Path, force: bool) -> int:
 def _write(found: Found, seen: Seen, wanted: Doors, path: Path, force: bool) -> int:
     from labproof import __version__
     from labproof.init.declare import declared, schema_hint
+    from labproof.init.joins import NO_DEVICE
     from labproof.init.page import shown
     from labproof.init.write import Exists, text_of, write
     from labproof.inventory.chains import chains_of
@@ -120,6 +121,9 @@ def _write(found: Found, seen: Seen, wanted: Doors, path: Path, force: bool) -> 
         print(f"also seen: {shown(trace)}")
     doubts = sum("NOT SEEN" in line or "A GUESS" in line for line in text.splitlines()[len(head) :])
     print(f"{path} written" + (f"; {doubts} line(s) say NOT SEEN or A GUESS: look at them" if doubts else ""))
+    for gpu in lab.gpus:
+        if gpu.device.endswith(NO_DEVICE):
+            print(f"fill in `device` of GPU {gpu.name} first: nobody could see which card it is (lspci -nn tells)")
     if schema_hint(path.parent) == "./lab.schema.json":
         print("for your editor: labproof schema > lab.schema.json")
     layers = {layer for chain in chains_of(lab) for layer in chain.layers}

@@ -156,9 +156,24 @@ def _find_machines(host: HostSeen) -> None:
             host.machines.append(Machine(host.name, name, process.vmid, how, held))
             for card in held:
                 card.passed, card.functions = True, ()
+    listed = _vfio_ids(host)
     for card in host.cards:
         if not card.passed and card.driver != "vfio-pci":
             card.functions = ()
+        if card.device in listed:
+            # who lists the card's ids says which functions he wants bound at boot; PVE takes the others along
+            card.functions = tuple(ids for ids in card.functions if ids in listed)
+
+
+def _vfio_ids(host: HostSeen) -> frozenset[str]:
+    """vendor:device that modprobe options or the kernel command line give to vfio-pci."""
+    lines = (host.facts.modprobe_config.value or ()) if host.facts is not None else ()
+    lines += tuple(
+        re.sub(r"^vfio[-_]pci\.ids=", "options vfio-pci ids=", t)
+        for t in ((host.facts.cmdline.value or ()) if host.facts is not None else ())
+    )
+    found = [m[1] for m in (re.search(r"^options vfio[-_]pci .*?ids=(\S+)", line) for line in lines) if m]
+    return frozenset(":".join(word.lower().split(":")[:2]) for text in found for word in text.split(","))
 
 
 def _mappings(host: HostSeen) -> tuple[Mapping, ...]:
