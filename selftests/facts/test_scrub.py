@@ -35,11 +35,31 @@ def test_a_known_secret_is_replaced_by_its_place(said):
         ("Authorization: Bearer abcdef0123456789", "Bearer <token>"),
         ("-----BEGIN ED25519 PRIVATE KEY-----\nMC4CAQ\n-----END ED25519 PRIVATE KEY-----", "<key>"),
         ("PVEAuthCookie=PVE:root@pam:68D4A1B2::bm90YXRpY2tldA==", "<ticket>"),
+        ("PVEAuthCookie=PVE:root@pam:68D4A1B2::bm90_YXRp-Y2tl/dA==; path", "PVEAuthCookie=<ticket>; path"),
+        ("PVEAuthCookie=PVE%3Aroot%40pam%3A68D4A1B2%3A%3Abm90%2FYXRp%3D; path", "PVEAuthCookie=<ticket>; path"),
+        ("made a@pve!b=01234567-89ab-cdef-0123-456789abcdef today", "made <token> today"),
+        ("authorization: Basic cm9vdDpodW50ZXI=", "authorization: Basic <password>"),
+        ("mount -o user=me,password=hunter22,ro", "user=me,password=<password>,ro"),
+        ("CSRFPreventionToken: 68D4A1B2:abc/def+x", "CSRFPreventionToken: <token>"),
         ("https://user:hunter22@registry.lan/v2", "https://<password>@registry.lan"),
     ],
 )
 def test_what_looks_like_a_secret_goes_too(said, left):
     assert left in Scrubber().text(said)
+
+
+def test_the_beginning_of_a_known_secret_goes_where_a_text_was_cut():
+    scrub = Scrubber({"token": "abcdefghijklmnop"}).text
+    assert scrub("said abcdefghij") == "said <secret token>"
+    assert scrub("said abcdefg") == "said abcdefg"
+    assert scrub("abcdefghij and more") == "abcdefghij and more"
+
+
+@pytest.mark.parametrize(
+    "said", ["password: see the manual", "password=", "labproof@pve!suite", "intel_iommu=on", "--token-file=/etc/x"]
+)
+def test_what_is_no_secret_stays(said):
+    assert Scrubber().text(said) == said
 
 
 def test_two_readings_of_one_secret_still_match():

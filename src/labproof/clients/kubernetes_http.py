@@ -18,7 +18,7 @@ from kubernetes.client.api_client import ApiClient
 from requests.utils import should_bypass_proxies
 
 from labproof.clients import kubeconfig
-from labproof.clients.errors import Kind, TransportFailure, from_os_error
+from labproof.clients.errors import Kind, TransportFailure, from_os_error, without
 from labproof.clients.http_faults import from_http_error
 
 JSON = "application/json"
@@ -178,6 +178,8 @@ class KubeConnection:
             answer, reason = str(said.get("message") or answer), said.get("reason")
         except (ValueError, AttributeError):
             answer = answer if len(answer) < 500 and "<html" not in answer.lower() else ""
+        # A proxy may repeat what it was sent; a credential plugin's token is known to nobody but this session.
+        answer = without(answer, (sent.rpartition(" ")[2] for sent in self.credential().values()))
         kind, advice = _kind_of(status, answer)
         return TransportFailure(
             kind,

@@ -7,6 +7,7 @@ Python 3.13 and newer refuse unless VERIFY_X509_STRICT is cleared, and proxmoxer
 silences urllib3's warnings for the whole process and may exit it.
 """
 
+import contextlib
 import json
 import ssl
 import threading
@@ -315,6 +316,8 @@ class PveSession:
 
     def _refused(self, status: int, said: str, errors: Any) -> TransportFailure:
         """Map an HTTP status; PVE puts its message into the reason phrase (facts/proxmox.md 2.6)."""
+        with contextlib.suppress(UnicodeError):  # http.client takes the bytes of a reason phrase for Latin-1
+            said = said.encode("latin-1").decode("utf-8")
         answer = without(said if not errors else f"{said} {errors}", self._secrets).strip()
         kind, advice = _kind_of(status, answer)
         text = f"{status} {answer}{advice}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,24 @@ def _in_yaml(name: str, path: Path) -> dict[str, str]:
         content = yaml.safe_load(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return {}
-    return dict(_secret_values(content, name))
+    return {**dict(_secret_values(content, name)), **_beside(content, name, path.parent)}
+
+
+def _beside(config: Any, name: str, folder: Path) -> dict[str, str]:
+    """What a kubeconfig's users keep in files of their own; relative paths are taken from the kubeconfig's folder."""
+    found: dict[str, str] = {}
+    users = config.get("users") if isinstance(config, dict) else None
+    for index, entry in enumerate(users if isinstance(users, list) else ()):
+        user = entry.get("user") if isinstance(entry, dict) else None
+        if not isinstance(user, dict):
+            continue
+        where = f"{name}.users[{index}].user"
+        if isinstance(user.get("tokenFile"), str):
+            with contextlib.suppress(OSError, UnicodeDecodeError):  # the client says so when it needs it
+                found[f"{where}.tokenFile"] = (folder / user["tokenFile"]).read_text("utf-8").strip()
+        if isinstance(user.get("client-key"), str):
+            found.update(_lines_of_key(f"{where}.client-key", folder / user["client-key"]))
+    return found
 
 
 def _secret_values(item: Any, name: str) -> Iterator[tuple[str, str]]:
