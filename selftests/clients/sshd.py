@@ -41,9 +41,10 @@ class Sshd:
     def drop_connections(self) -> None:
         """Kill the server's processes for our connections, as a crash of the host does; the listener stays."""
         for pid in _children(self.process.pid):
-            for below in _children(pid):
-                _kill(below)
-            _kill(pid)
+            below = _children(pid)
+            _kill(pid)  # first: it would tell the client how its command ended
+            for child in below:
+                _kill(child)
 
     def stop(self) -> None:
         self.drop_connections()

@@ -109,7 +109,7 @@ def test_a_run_that_is_told_to_end_leaves_its_facts_a_report_and_no_pod(simlab, 
     result = run_json(lab)
     assert result["cut_off"] == "it was told to end (SIGTERM)"
     assert result["missing"]
-    assert {v["verdict"] for v in result["verdicts"]} == {"pass"}
+    assert {v["verdict"] for v in result["verdicts"]} <= {"pass"}  # what was judged before it was told to end
     facts = {p.name.split("-")[0] for p in (lab / "reports" / "latest" / "facts").glob("*-*.json")}
     assert {"host", "pve", "talos", "cluster"} <= facts
     assert "cut off: it was told to end (SIGTERM)" in output

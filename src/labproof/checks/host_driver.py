@@ -49,7 +49,7 @@ def _users(subject: Subject) -> list[Evidence]:
     scope="chain",
     reads=("host",),
     causes=("P30", "P57"),
-    after=("HOST-DEVICE-001", "HOST-GROUP-004"),
+    after=("HOST-DEVICE-001",),
 )
 def no_driver_keeps_the_gpu(subject: Subject) -> Judgement:
     """H13: vfio-pci, no driver, or one that PVE can take away; on a plain Linux host nothing takes it away."""
