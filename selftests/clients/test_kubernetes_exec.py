@@ -117,7 +117,7 @@ def test_a_command_that_does_not_end_keeps_what_it_said(serve):
     result = session.exec("d", "p", ["ffmpeg"], timeout_s=0.4)
     assert (result.exit_code, result.stderr, result.kind) == (None, b"frame= 100", Kind.TIMEOUT)
     assert "0.4 s" in result.failure
-    assert 0.3 < time.monotonic() - started < 2
+    assert 0.3 < time.monotonic() - started < 20
 
 
 def test_a_connection_that_breaks_keeps_what_it_said(serve):

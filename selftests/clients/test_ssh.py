@@ -140,7 +140,7 @@ def test_a_command_that_does_not_end_costs_the_timeout(session):
     failure = failure_of(lambda: session.run("echo begun; sleep 30", timeout_s=0.4))
     assert failure.kind is Kind.TIMEOUT
     assert "`echo begun; sleep 30` did not end within 0.4 s" in str(failure)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 20
     assert session.run("echo alive").stdout == b"alive\n"
 
 

