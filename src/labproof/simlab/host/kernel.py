@@ -48,8 +48,16 @@ def version_key(version: str) -> tuple[int, ...]:
 
 
 def intel_iommu_by_default(version: str) -> bool:
-    """PVE kernels from 6.8 on start the Intel IOMMU without a token (facts proxmox 1.1)."""
-    return version_key(version)[:2] >= (6, 8)
+    """Whether the kernel starts the Intel IOMMU without a token."""
+    return intel_iommu_default(version) != "OFF"
+
+
+def intel_iommu_default(version: str) -> str:
+    """End of the CONFIG_INTEL_IOMMU_DEFAULT_* that is set: PVE kernels from 6.8 on ON (facts proxmox 1.1), Debian's own
+    at all times on but for integrated graphics (facts real-host, pitfall 3)."""
+    if version.endswith("-amd64"):
+        return "ON_INTGPU_OFF"
+    return "ON" if version_key(version)[:2] >= (6, 8) else "OFF"
 
 
 def loses_acs(version: str) -> bool:
@@ -93,6 +101,12 @@ def modules_for(device: Mapping[str, Any], extra: Mapping[str, Mapping[str, Any]
 def driver_of(module: str) -> str:
     """Name of the PCI driver that a module registers."""
     return DRIVER_OF_MODULE.get(module, module)
+
+
+def is_pci_driver(module: str) -> bool:
+    """Whether the module registers a PCI driver, which then has a folder in sysfs whether it holds a device or not."""
+    by_alias = {name for _, _, modules in _ALIASES for name in modules} | {m for ms in _BY_ID.values() for m in ms}
+    return module in by_alias
 
 
 def closure(modules: Iterable[str]) -> list[str]:

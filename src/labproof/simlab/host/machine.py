@@ -84,6 +84,11 @@ class Host:
         return str(self.inputs["cpu"].get("vendor", "intel")) == "amd"
 
     @property
+    def caching_mode(self) -> bool:
+        """Whether the IOMMU is an emulated one, which the kernel then flushes strictly."""
+        return bool(self.inputs["firmware"].get("caching_mode"))
+
+    @property
     def files(self) -> dict[str, str]:
         """Current content of the files that the world knows."""
         return {
@@ -139,6 +144,10 @@ class Host:
             if self.group_of.get(address) == group:
                 kind = "direct-relaxable" if relaxed else str(region.get("type", "direct"))
                 regions.append((str(region["start"]), str(region["end"]), kind))
+        members = self.groups.get(group, ())
+        if self.iommu == "intel" and any(str(self.devices[a]["class"]).startswith("0x0601") for a in members):
+            # CONFIG_INTEL_IOMMU_FLOPPY_WA: the first 16 MiB for the ISA bridge (recorded, captures/host/guest)
+            regions.append(("0x0000000000000000", "0x0000000000ffffff", "direct-relaxable"))
         regions.append(("0x00000000fee00000", "0x00000000feefffff", "msi"))
         return regions
 
@@ -244,6 +253,8 @@ def _kernel_log(host: Host) -> None:
         "iommu: Default domain type: " + ("Passthrough (set via kernel command line)" if passthrough else "Translated"),
         0.5,
     )
+    if host.iommu == "intel" and host.caching_mode:
+        say("DMAR: IOMMU batching disallowed due to virtualization")
     for address, device in sorted(host.devices.items()):
         kind = "01" if str(device["class"]).startswith("0x0604") else "00"
         say(f"pci {address}: [{device['id']}] type {kind} class {device['class']}", 0.001)
@@ -333,7 +344,8 @@ def bar_ranges(host: Host, address: str) -> list[tuple[int, int]]:
 
 def framebuffer_overlap(host: Host, address: str) -> int | None:
     """Index of the BAR that the firmware's framebuffer lies in, None when it is not on this device."""
-    if host.inputs["firmware"].get("primary_display") != address:
+    firmware = host.inputs["firmware"]
+    if firmware.get("primary_display") != address or firmware.get("text_console"):
         return None
     if "sysfb_init" in bootfiles.switch(host.cmdline, "initcall_blacklist"):
         return None
