@@ -7,6 +7,7 @@ file to the faults that exist; run this again when faults were added or evidence
 """
 
 import json
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -18,6 +19,12 @@ from labproof.simlab.server import SimLab
 from selftests.matrix.harness import judge
 
 LINES, WIDTH, ITEMS = 8, 160, 3
+#: What differs between two recordings: files of a run, folders and ports of a simulation.
+VOLATILE = (
+    (re.compile(r"/tmp/labproof-sim-[\w-]+/"), "~/.labproof/"),
+    (re.compile(r"labproof-[0-9a-f]{10}"), "labproof-run"),
+    (re.compile(r"127\.0\.0\.1:\d+"), "192.0.2.10:6443"),  # RFC 5737: an address of nobody
+)
 
 
 def evidence_of(fault, outcome):
@@ -27,12 +34,14 @@ def evidence_of(fault, outcome):
             continue
         for problem in ruling.judgement.problems:
             if problem.cause == fault.cause:
-                return [{"source": e.source, "text": cut(e.text)} for e in problem.evidence[:ITEMS]]
+                return [{"source": cut(e.source), "text": cut(e.text)} for e in problem.evidence[:ITEMS]]
     return []
 
 
 def cut(text):
     """The first lines of a text, none of them endless."""
+    for pattern, word in VOLATILE:
+        text = pattern.sub(word, text)
     lines = text.strip().splitlines()
     kept = [line if len(line) <= WIDTH else f"{line[:WIDTH]} …" for line in lines[:LINES]]
     return "\n".join([*kept, "…"] if len(lines) > LINES else kept)
