@@ -23,8 +23,11 @@ from labproof.simlab.world.bare import bare as make_bare
 PARTS = ("hosts", "nodes", "clusters", "cards")
 
 
-class WorldLoader(yaml.SafeLoader):
-    """SafeLoader that leaves PCI addresses and classes alone (YAML 1.1 reads 0000:3b as base 60, 0300 as octal)."""
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the libyaml one where PyYAML was built with it
+
+
+class WorldLoader(_SafeLoader):  # type: ignore[misc]
+    """Safe loader that leaves PCI addresses and classes alone (YAML 1.1 reads 0000:3b as base 60, 0300 as octal)."""
 
 
 _PLAIN_INT = re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$")
