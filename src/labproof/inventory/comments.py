@@ -36,7 +36,8 @@ def field_comments(source: str) -> dict[str, dict[str, str]]:
 
 def comments_of_models() -> dict[str, dict[str, str]]:
     """The comments of all models of lab.yaml, whichever modules they are in."""
-    from labproof.inventory.models import Declared
+    import labproof.inventory.models  # noqa: F401 - brings every model of lab.yaml into being
+    from labproof.inventory.declared import Declared
 
     models: list[type[Declared]] = [Declared]
     for model in models:
