@@ -12,6 +12,7 @@ import yaml
 from labproof import places
 
 from .conftest import laid
+
 STEPS = ("vfio", "hostpci", "runtime_class", "device_plugin", "time_slicing")
 
 
