@@ -34,8 +34,12 @@ timings: {{connect_s: 60, command_s: 600, initramfs_s: {initramfs_s:.0f}, reboot
 
 
 def lab_text(
-    card: str = CARD, wanted: str = "", ids: tuple[str, str, str] = NVIDIA, port: int = 22,
-    key: str | Path = "user_key", known_hosts: str | Path = "known_hosts",
+    card: str = CARD,
+    wanted: str = "",
+    ids: tuple[str, str, str] = NVIDIA,
+    port: int = 22,
+    key: str | Path = "user_key",
+    known_hosts: str | Path = "known_hosts",
 ) -> str:
     """lab.yaml that declares the guest and one of its cards.
 
@@ -93,8 +97,10 @@ class Bed:
     def pytest(self, folder: Path, *options: str, limit_s: float = JUDGE_S) -> Judged:
         """`pytest -m host` as an owner types it, in the folder of a lab.yaml."""
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("LABPROOF_", "PYTEST_"))}
-        command = [sys.executable, "-m", "pytest", str(ROOT / "suites"), "-p", "no:cacheprovider", "-m", "host", *options]
-        done = subprocess.run(command, cwd=folder, env=clean, text=True, capture_output=True, timeout=limit_s)
+        suite = [sys.executable, "-m", "pytest", str(ROOT / "suites"), "-p", "no:cacheprovider", "-m", "host"]
+        done = subprocess.run(
+            [*suite, *options], cwd=folder, env=clean, text=True, capture_output=True, timeout=limit_s
+        )
         print(done.stdout, done.stderr)
         report = folder / "reports" / "latest" / "run.json"
         reported = not {"--plan", "--undo"} & set(options) and report.exists()

@@ -40,7 +40,8 @@ class Guest:
     def wait_up(self, alive: Callable[[], None], not_boot_id: str = "", limit_s: float = BOOT_S) -> str:
         """Wait until a command succeeds in a boot other than the given one; returns the boot's id.
 
-        QEMU takes connections before the guest listens, so only a command that ran counts (facts real-host, pitfall 13).
+        QEMU takes connections before the guest listens, so only a command that ran counts (facts real-host,
+        pitfall 13).
         """
         deadline = time.monotonic() + limit_s
         while True:

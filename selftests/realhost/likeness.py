@@ -23,8 +23,8 @@ DRIVERS = frozenset({"vfio-pci", "nouveau", "nvidia", "snd_hda_intel", "xhci_hcd
                      "i801_smbus", "lpc_ich"})  # fmt: skip
 #: Lines of the kernel log that checks read or people look for; the rest is hardware of one board.
 LOG = re.compile(
-    r"Adding to iommu group|DMAR: IOMMU (dis|en)abled|Default domain type|batching disallowed|ACS overrides|can't reserve"
-    r"|vfio_pci: add|VFIO - User|unknown chipset|unknown parameter|^Command line|^Kernel command line"
+    r"Adding to iommu group|DMAR: IOMMU (dis|en)abled|Default domain type|batching disallowed|ACS overrides"
+    r"|can't reserve|vfio_pci: add|VFIO - User|unknown chipset|unknown parameter|^Command line|^Kernel command line"
 )
 
 
@@ -90,7 +90,8 @@ def _kernel_config(facts: HostFacts) -> dict[str, str]:
     """Settings that checks read."""
     config = facts.kernel_config.value or {}
     wanted = ("CONFIG_INTEL_IOMMU", "CONFIG_INTEL_IOMMU_DEFAULT_ON", "CONFIG_INTEL_IOMMU_DEFAULT_ON_INTGPU_OFF",
-              "CONFIG_AMD_IOMMU", "CONFIG_VFIO", "CONFIG_VFIO_PCI", "CONFIG_VFIO_IOMMU_TYPE1", "CONFIG_VFIO_VIRQFD")  # fmt: skip
+              "CONFIG_AMD_IOMMU", "CONFIG_VFIO", "CONFIG_VFIO_PCI", "CONFIG_VFIO_IOMMU_TYPE1",
+              "CONFIG_VFIO_VIRQFD")  # fmt: skip
     return {key: config[key] for key in wanted if config.get(key, "n") != "n"}
 
 

@@ -1,4 +1,4 @@
-"""One virtual machine: QEMU q35 with an emulated IOMMU, two GPUs that are only ids, and an overlay that is thrown away."""
+"""One virtual machine: QEMU q35 with an emulated IOMMU, two GPUs that are only ids, an overlay that is thrown away."""
 
 from __future__ import annotations
 
@@ -25,13 +25,15 @@ _BOARD = {
     "amd": ["-machine", "q35", "-device", "amd-iommu"],
     "none": ["-machine", "q35"],
 }
-_SLOTS = """
--device pcie-root-port,id=rp1,chassis=1,slot=1,bus=pcie.0,addr=0x10
--device secondary-vga,bus=rp1,addr=0x0.0,multifunction=on,rombar=0 -device ich9-intel-hda,bus=rp1,addr=0x0.1
--device pcie-pci-bridge,id=br1,bus=pcie.0,addr=0x12
--device bochs-display,bus=br1,addr=0x1 -device edu,bus=br1,addr=0x2
--device qemu-xhci,bus=pcie.0,addr=0x13
-""".split()
+_SLOTS = (
+    "pcie-root-port,id=rp1,chassis=1,slot=1,bus=pcie.0,addr=0x10",
+    "secondary-vga,bus=rp1,addr=0x0.0,multifunction=on,rombar=0",
+    "ich9-intel-hda,bus=rp1,addr=0x0.1",
+    "pcie-pci-bridge,id=br1,bus=pcie.0,addr=0x12",
+    "bochs-display,bus=br1,addr=0x1",
+    "edu,bus=br1,addr=0x2",
+    "qemu-xhci,bus=pcie.0,addr=0x13",
+)
 
 
 class Machine:
@@ -81,7 +83,7 @@ class Machine:
             "-netdev", f"user,id=n0,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22",
             "-device", "virtio-net-pci,netdev=n0,addr=0x4",
             "-object", "rng-random,id=r0,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=r0,addr=0x5",
-            *_SLOTS,
+            *(word for slot in _SLOTS for word in ("-device", slot)),
         ]
         # fmt: on
 

@@ -54,7 +54,7 @@ def grub(value: str, **entry: Any) -> dict[str, Any]:
     """/etc/default/grub of the twin with these default arguments."""
     text = (
         f'GRUB_DEFAULT=0\nGRUB_TIMEOUT=0\nGRUB_DISTRIBUTOR=Debian\nGRUB_CMDLINE_LINUX_DEFAULT="{value}"\n'
-        'GRUB_CMDLINE_LINUX="console=ttyS0"\nGRUB_TERMINAL=console\n'
+        'GRUB_CMDLINE_LINUX="console=ttyS0 no_timer_check"\nGRUB_TERMINAL=console\n'
     )
     return {GRUB_FILE: {"text": text, **entry}}
 
@@ -82,7 +82,7 @@ MODES = (
         {
             "files": grub("quiet intel_iommu=on", changed=3600),
             "boot": {"cmdline_at_boot": "BOOT_IMAGE=/boot/vmlinuz-6.12.107+deb13-amd64 "
-                     "root=UUID=11111111-2222-3333-4444-555555555555 ro console=ttyS0 intel_iommu=off quiet"},
+                     "root=UUID=11111111-2222-3333-4444-555555555555 ro console=ttyS0 no_timer_check intel_iommu=off quiet"},
         },
         (GRUB,),
     ),
@@ -101,13 +101,14 @@ MODES = (
         {
             "files": grub("quiet", changed=3600),
             "boot": {"cmdline_at_boot": "BOOT_IMAGE=/boot/vmlinuz-6.12.107+deb13-amd64 root=UUID="
-                     "11111111-2222-3333-4444-555555555555 ro console=ttyS0 intel_iommu=off quiet intel_iommu=on"},
+                     "11111111-2222-3333-4444-555555555555 ro console=ttyS0 no_timer_check intel_iommu=off quiet intel_iommu=on"},
         },
         (GRUB,),
     ),
     Mode(
         "wrong-file", "iommu=pt is written to systemd-boot's file on a host that boots by GRUB", "provisioned",
-        "mkdir -p /etc/kernel; echo 'root=UUID=11111111-2222-3333-4444-555555555555 quiet iommu=pt' > /etc/kernel/cmdline",
+        "mkdir -p /etc/kernel; "
+        "echo 'root=UUID=11111111-2222-3333-4444-555555555555 quiet iommu=pt' > /etc/kernel/cmdline",
         "HOST-CMDLINE-001", "P03", "cmdline-in-wrong-file",
         {"files": {"/etc/kernel/cmdline": {
             "text": "root=UUID=11111111-2222-3333-4444-555555555555 quiet iommu=pt\n", "changed": 3600}}},
@@ -123,7 +124,8 @@ MODES = (
     ),
     Mode(
         "acs-override", "pcie_acs_override on the command line", "provisioned",
-        """sed -i 's/ intel_iommu=on"/ intel_iommu=on pcie_acs_override=downstream,multifunction"/' /etc/default/grub""",
+        """sed -i 's/ intel_iommu=on"/ intel_iommu=on pcie_acs_override=downstream,multifunction"/' """
+        "/etc/default/grub",
         "HOST-GROUP-003", "P10", "acs-override",
         {"files": grub("quiet intel_iommu=on pcie_acs_override=downstream,multifunction")}, (GRUB, REBOOT),
     ),
@@ -169,8 +171,8 @@ MODES = (
     Mode(
         "initramfs-stale", "the options were changed after the initramfs was made", "provisioned",
         f"echo 'options vfio-pci disable_idle_d3=1' >> {CONF}", "HOST-PERSIST-002", "P22", "initramfs-stale",
-        {"files": conf(IDS + DEPS + "options vfio-pci disable_idle_d3=1\n", booted_with=IDS + DEPS, in_initramfs=IDS + DEPS,
-                       changed=3600)},
+        {"files": conf(IDS + DEPS + "options vfio-pci disable_idle_d3=1\n", booted_with=IDS + DEPS,
+                       in_initramfs=IDS + DEPS, changed=3600)},
         short=True,
     ),
     Mode(

@@ -16,7 +16,7 @@ _BASED_ON = "@@@ as "
 
 
 def scrub(text: str) -> str:
-    """Without what identifies one boot of one machine, and with the log's addresses as they are: they are QEMU's own."""
+    """Without what identifies one boot or one build; the log's addresses are QEMU's own and stay."""
     text = re.sub(r"(?m)^boot_id .*$", "boot_id 00000000-0000-4000-8000-000000000000", text)
     text = re.sub(r"(?m)^installed .*\n", "", text)
     return re.sub(r"(?m)^(\|.*Linux version \S+).*$", r"\1 (scrubbed)", text)

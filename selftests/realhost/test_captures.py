@@ -1,6 +1,6 @@
 """What was recorded in the real guest, and its simulated twin: the same facts, the same verdicts, the same causes.
 
-Needs no QEMU: the recordings are committed. `pytest selftests/realhost --run-realhost=full --realhost-record` makes them.
+Needs no QEMU: the recordings are committed. `tox -e realhost-full -- --realhost-record` makes them.
 """
 
 import re

@@ -125,7 +125,7 @@ def _dev(host: Host, tree: Tree) -> None:
         tree.character_device(f"/dev/{name}", 0o666)
     tree.character_device("/dev/kvm", 0o660)
     if host.drivers.available("vfio", on_disk=True) and not host.inputs["kernel"].get("purged"):
-        tree.character_device("/dev/vfio/vfio", 0o666)  # from modules.devname, the module loaded or not (captures/host/guest)
+        tree.character_device("/dev/vfio/vfio", 0o666)  # a static node, module loaded or not (captures/host/guest)
     if "vfio" in host.drivers.loaded:
         bound = {host.group_of[a] for a, d in host.drivers.bound.items() if d == "vfio-pci" and a in host.group_of}
         for group in sorted(bound):

@@ -123,6 +123,7 @@ exit 0
 
 #: The kernel's own modules.softdep, as far as it names modules that matter here (recorded, captures/host/guest).
 _MODULES_SOFTDEP = "softdep vfio post: vfio_iommu_type1 vfio_iommu_spapr_tce\n"
+_ALIAS = "alias pci:v000010DEd*sv*sd*bc03sc02i00* nouveau\n"
 
 _SYSTEMCTL = """verb= unit=
 for word; do case $word in -*) ;; *) if [ -z "$verb" ]; then verb=$word; else unit=$word; fi ;; esac; done
@@ -249,7 +250,7 @@ def write(host: Host, tree: Tree, guests: Any) -> None:
         tree.file(f"{HOME}/bin/{name}", f"#!/bin/sh\n{_REQUEST if 'request ' in text else ''}{text}", mode=0o755)
     pve = host.inputs.get("pve") or {}
     texts = {
-        "modprobe.config": host.modprobe_now.printed() + _MODULES_SOFTDEP + "alias pci:v000010DEd*sv*sd*bc03sc02i00* nouveau\n",
+        "modprobe.config": host.modprobe_now.printed() + _MODULES_SOFTDEP + _ALIAS,
         "modules.available": "".join(f"{m}\n" for m in _modules(host)),
         "services": "pve-cluster\npvedaemon\npveproxy\nssh\nqemu-server\npve-guests\n",
         "pveversion": f"pve-manager/{pve.get('version', '0')}/sim (running kernel: {host.kernel})\n",

@@ -57,17 +57,7 @@ def write_sys(host: Host, tree: Tree) -> None:
         tree.file(f"/sys/module/{module}/initstate", "live\n")
         for name, value in {**_VFIO_PARAMETERS.get(module, {}), **_shown(module, parameters)}.items():
             tree.file(f"/sys/module/{module}/parameters/{name}", f"{value}\n", mode=0o644)
-    registered = {kernel.driver_of(m) for m in host.drivers.loaded if kernel.is_pci_driver(m)}
-    for driver in sorted({kernel.driver_of(m) for m in host.drivers.loaded} | {"pcieport", "virtio-pci"}):
-        base = f"/sys/bus/pci/drivers/{driver}"
-        if driver in registered:
-            tree.folder(base)
-        if driver in set(host.drivers.bound.values()) or driver == "vfio-pci":
-            for name in ("bind", "new_id", "remove_id", "unbind"):
-                tree.file(f"{base}/{name}", "", mode=0o200)
-            for address, bound in host.drivers.bound.items():
-                if bound == driver:
-                    tree.link(f"{base}/{address}", relative(f"{base}/{address}", folders[address]))
+    _drivers(host, tree, folders)
     reserved = hugepages_reserved(host)
     for size, count in reserved.items():
         base = f"/sys/kernel/mm/hugepages/hugepages-{size}kB"
@@ -97,6 +87,20 @@ def write_sys(host: Host, tree: Tree) -> None:
         tree.link(f"/sys/class/net/{nic}", f"../../devices/virtual/net/{nic}")
     tree.file("/sys/devices/virtual/net/lo/operstate", "unknown\n")
     tree.link("/sys/class/net/lo", "../../devices/virtual/net/lo")
+
+
+def _drivers(host: Host, tree: Tree, folders: Mapping[str, str]) -> None:
+    registered = {kernel.driver_of(m) for m in host.drivers.loaded if kernel.is_pci_driver(m)}
+    for driver in sorted({kernel.driver_of(m) for m in host.drivers.loaded} | {"pcieport", "virtio-pci"}):
+        base = f"/sys/bus/pci/drivers/{driver}"
+        if driver in registered:
+            tree.folder(base)
+        if driver in set(host.drivers.bound.values()) or driver == "vfio-pci":
+            for name in ("bind", "new_id", "remove_id", "unbind"):
+                tree.file(f"{base}/{name}", "", mode=0o200)
+            for address, bound in host.drivers.bound.items():
+                if bound == driver:
+                    tree.link(f"{base}/{address}", relative(f"{base}/{address}", folders[address]))
 
 
 def hugepages_reserved(host: Host) -> dict[int, int]:
