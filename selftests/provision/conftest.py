@@ -21,7 +21,9 @@ from labproof.provision.scopes import allowed
 from labproof.simlab.server import SimLab
 
 ALL = allowed(["all"])
-LIMITS = Limits(initramfs_s=20, refresh_s=20, reboot_s=20, shutdown_s=5, poll_s=0.05)
+LIMITS = Limits(
+    initramfs_s=20, refresh_s=20, reboot_s=20, shutdown_s=5, drain_s=20, upgrade_s=20, node_ready_s=20, poll_s=0.05
+)
 _COUNTER = itertools.count()
 
 

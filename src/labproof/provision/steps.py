@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from labproof.inventory.chains import Chain
-from labproof.provision import hostpci, vfio
+from labproof.provision import hostpci, talos_image, vfio
 from labproof.provision.bench import Bench
 from labproof.provision.plan import StepPlan
 
@@ -38,6 +38,12 @@ def _nothing_below(bench: Bench, target: str) -> tuple[tuple[str, str], ...]:
     return ()
 
 
+def _machine_of(bench: Bench, node: str) -> tuple[tuple[str, str], ...]:
+    """The VM a node runs in, and its host."""
+    vm = bench.lab.node(node).vm
+    return ((hostpci.LAYER, vm), (vfio.LAYER, bench.lab.vm(vm).host)) if vm is not None else ()
+
+
 VFIO = Step(
     vfio.NAME,
     vfio.LAYER,
@@ -56,7 +62,16 @@ HOSTPCI = Step(
     chains=lambda bench, vm: bench.chains(vm=vm),
     rests_on=lambda bench, vm: ((vfio.LAYER, bench.lab.vm(vm).host),),
 )
-STEPS: tuple[Step, ...] = (VFIO, HOSTPCI)
+TALOS_IMAGE = Step(
+    talos_image.NAME,
+    talos_image.LAYER,
+    talos_image.VERIFIED,
+    targets=lambda bench: tuple(node.name for node in talos_image.nodes(bench)),
+    plan=lambda bench, node, pending: talos_image.plan(bench, bench.lab.node(node), pending),
+    chains=lambda bench, node: bench.chains(node=node),
+    rests_on=_machine_of,
+)
+STEPS: tuple[Step, ...] = (VFIO, HOSTPCI, TALOS_IMAGE)
 
 
 def step_of(name: str) -> Step:

@@ -184,6 +184,8 @@ class SimLab:
         for name in world.nodes:
             if (world.inputs["nodes"][name] or {}).get("os", "talos") == "talos":
                 await self._serve("talos", "labproof.simlab.talos.server", name)
+        if world.nodes:
+            await self._serve("factory", "labproof.simlab.talos.factory", "factory")
         for name in world.clusters:
             await self._serve("kube", "labproof.simlab.kube.server", name)
 
@@ -217,7 +219,9 @@ class SimLab:
                 patch["hosts"][name]["pve"] = files.pve(name, ports["pve", name], TOKEN_ID)
         for name in world.nodes:
             if ("talos", name) in ports:
-                patch["nodes"][name] = {"talos": _talosconfig(world, files, ports, name, role)}
+                patch["nodes"][name] = {"talos": _talosconfig(world, files, ports, name, role, admin=bool(self._bare))}
+        if self._bare and ("factory", "factory") in ports:
+            patch["factory"] = files.factory(ports["factory", "factory"])
         for name in world.clusters:
             if ("kube", name) in ports:
                 patch["clusters"][name] = files.kubernetes(name, ports["kube", name], KUBERNETES_USER)
@@ -234,7 +238,13 @@ def _laid_over(declared: Any, patch: Any) -> Any:
 
 
 def _talosconfig(
-    world: World, files: CredentialFolder, ports: Mapping[tuple[str, str], int], name: str, role: str
+    world: World,
+    files: CredentialFolder,
+    ports: Mapping[tuple[str, str], int],
+    name: str,
+    role: str,
+    *,
+    admin: bool,
 ) -> dict[str, Any]:
     """The owner's talosconfig for one node: its endpoint is the node itself, or the one that the inputs name."""
     inputs = world.inputs["nodes"][name]
@@ -245,6 +255,7 @@ def _talosconfig(
     return files.talos(
         str(inputs.get("cluster", "")), name, ports["talos", endpoint], str(held.get("role") or role),
         meant=world.nodes[name].address if endpoint != name else None, expired=bool(held.get("expired")),
+        admin=admin,
     )  # fmt: skip
 
 

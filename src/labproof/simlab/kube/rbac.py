@@ -176,10 +176,10 @@ def _manifest(path: Path, _changed_ns: int) -> tuple[Obj, ...]:
     return tuple(d for d in yaml.safe_load_all(path.read_text(encoding="utf-8")) if d)
 
 
-def manifest_path() -> Path | None:
-    """The shipped role: in a clone beside `src`, in a wheel inside the package."""
+def manifest_path(name: str = "rbac.yaml") -> Path | None:
+    """A shipped role: in a clone beside `src`, in a wheel inside the package."""
     here = Path(__file__).resolve()
-    candidates = (here.parents[4] / "manifests" / "rbac.yaml", here.parents[2] / "manifests" / "rbac.yaml")
+    candidates = (here.parents[4] / "manifests" / name, here.parents[2] / "manifests" / name)
     return next((c for c in candidates if c.is_file()), None)
 
 
@@ -189,5 +189,7 @@ def shipped_objects(inputs: Mapping[str, Any]) -> list[Obj]:
         return []
     path = manifest_path()
     found = list(_manifest(path, path.stat().st_mtime_ns)) if path else _built_in()
+    drain = manifest_path("rbac-drain.yaml") if inputs.get("drain") else None
+    found += _manifest(drain, drain.stat().st_mtime_ns) if drain else ()
     spaces = [o for o in found if o["kind"] == "Namespace"]
     return [*spaces, *(o for o in found if o["kind"] != "Namespace")]

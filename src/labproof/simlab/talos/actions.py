@@ -12,7 +12,7 @@ from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
 from labproof.simlab.talos import writes
-from labproof.simlab.talos.installer import NoSuchImage
+from labproof.simlab.talos.installer import NoSuchImage, image_inputs
 from labproof.simlab.talos.releases import release
 from labproof.simlab.talos.state import TalosState
 from labproof.simlab.talos.wire import message, number_of, parse, present, text_of
@@ -102,7 +102,7 @@ def _pull(world: Any, node: TalosState, fields: dict[int, list[int | bytes]]) ->
     _since_1_13(node, _PULL)
     reference = text_of(fields, 3)
     try:
-        writes.image_inputs(world.factory, reference, dict(world.inputs["nodes"][node.name]["talos"]))
+        image_inputs(world.factory, reference, dict(world.inputs["nodes"][node.name]["talos"]))
     except NoSuchImage as wrong:
         raise GRPCError(Status.NOT_FOUND, f'failed to pull image "{reference}": {wrong}') from None
     world.inputs["nodes"][node.name].setdefault("pulled", []).append(reference)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from labproof.simlab.world.bare_talos import bare_node
+
 OLD_DEFAULT = "/etc/default/grub.d/00-old-default.cfg"
 ROLE = "LabproofProvisioner"
 PRIVILEGES = ("VM.Config.HWType", "VM.Config.Options", "VM.Config.CPU", "VM.Config.Memory", "VM.PowerMgmt",
@@ -23,6 +25,10 @@ def bare(inputs: dict[str, Any]) -> dict[str, Any]:
         if host.get("kind", "proxmox") == "proxmox":
             _bare_host(host)
             _bare_guests(host)
+    for node in (inputs.get("nodes") or {}).values():
+        bare_node(node)
+    for cluster in (inputs.get("clusters") or {}).values():
+        cluster["rbac"] = {**(cluster.get("rbac") or {}), "drain": True}
     return inputs
 
 
