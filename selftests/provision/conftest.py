@@ -114,7 +114,7 @@ class Ground:
         return {key: ruling for key, ruling in rulings.items() if ruling.verdict != "pass"}
 
     def world(self):
-        """Everything provisioning may touch: files with modes, arguments, drivers, configurations, mappings."""
+        """Everything provisioning may touch: files, arguments, drivers, configurations, mappings, images of nodes."""
         host, node = self.sim.world.hosts["pve5"], self.sim.world.pve["pve5"]
         files = {p: (e["text"], e.get("mode", "0644")) for p, e in host.inputs["files"].items() if e.get("text")}
         return {
@@ -129,6 +129,19 @@ class Ground:
             "pending": {v: node.pending(int(v)) for v in node.vms},
             "running": {v: q.argv for v, q in sorted(host.qemus.items())},
             "mappings": copy.deepcopy(dict(node.mappings)),
+            "nodes": {name: self.node(name) for name in self.sim.world.nodes},
+        }
+
+    def node(self, name):
+        """What a Talos node runs and will run, byte for byte, and whether pods are let on it."""
+        state = self.sim.world.nodes[name]
+        object_ = next(o for c in self.sim.world.clusters.values() for o in c.store.each("nodes")
+                       if o["metadata"]["name"] == name)  # fmt: skip
+        return {
+            "image": (state.os_version, state.schematic, tuple((e.name, e.version) for e in state.installed)),
+            "config": state.machine_config,
+            "staged": state.staged_config,
+            "cordoned": object_["spec"].get("unschedulable"),
         }
 
     def etc(self):
