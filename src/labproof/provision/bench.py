@@ -30,7 +30,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Limits:
-    """Longest waits in seconds. An initramfs of all modules took 642 s (facts real-host); servers start slowly."""
+    """Longest waits in seconds. An initramfs of all modules took 642 s (facts real-host); servers start slowly; the
+    pods of a GPU stack pull their images first."""
 
     initramfs_s: float = 1800.0
     refresh_s: float = 300.0
@@ -39,6 +40,7 @@ class Limits:
     drain_s: float = 600.0
     upgrade_s: float = 1800.0
     node_ready_s: float = 900.0
+    pods_s: float = 1800.0
     poll_s: float = 2.0
     tell_every_s: float = 15.0
 
@@ -92,14 +94,17 @@ class Bench:
         self.facts.drop(layer)
         self._gate = Gate(self.facts, self.lab, LAYERS)
 
-    def chains(self, *, host: str | None = None, vm: str | None = None, node: str | None = None) -> tuple[Chain, ...]:
-        """Chains through a host, a VM or a node."""
+    def chains(
+        self, *, host: str | None = None, vm: str | None = None, node: str | None = None, cluster: str | None = None
+    ) -> tuple[Chain, ...]:
+        """Chains through a host, a VM, a node or a cluster."""
         return tuple(
             c
             for c in chains_of(self.lab)
             if (host is None or (c.host is not None and c.host.name == host))
             and (vm is None or (c.vm is not None and c.vm.name == vm))
             and (node is None or (c.node is not None and c.node.name == node))
+            and (cluster is None or (c.cluster is not None and c.cluster.name == cluster))
         )
 
     def subject(self, chain: Chain) -> Subject:
@@ -168,9 +173,11 @@ class Bench:
     def kube(self, cluster: Cluster) -> KubeSession:
         """The cluster's API."""
         if cluster.name not in self._clusters:
-            from labproof.probes.pods import open_session
+            from labproof.clients.kubernetes import KubeSession, KubeTarget
 
-            self._clusters[cluster.name] = self._stack.enter_context(open_session(self.lab, cluster))
+            timings = self.lab.timings
+            target = KubeTarget(cluster.kubeconfig, cluster.context, timings.connect_s, timings.request_s)
+            self._clusters[cluster.name] = self._stack.enter_context(KubeSession(target))
         return self._clusters[cluster.name]
 
     def talos(self, node: Node) -> TalosAdmin:

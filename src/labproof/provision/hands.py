@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from labproof.inventory.models import Host
-from labproof.provision import drain, guests, mapping, talos_hands, vm_guard
+from labproof.provision import cluster_hands, drain, guests, mapping, talos_hands, vm_guard
 from labproof.provision.bench import Bench
 from labproof.provision.changes import file_state
 from labproof.provision.failure import ChangedSince, StepFailed
@@ -33,6 +33,9 @@ def perform(bench: Bench, change: Record) -> None:
     action = change["action"]
     if action in talos_hands.ACTIONS:
         talos_hands.perform(bench, change)
+        return
+    if action in cluster_hands.ACTIONS:
+        cluster_hands.perform(bench, change)
         return
     if action in NODE_EFFECTS:
         effect(bench, change)
@@ -78,6 +81,8 @@ def state_of(bench: Bench, change: Record) -> str:
     action = change["action"]
     if action in talos_hands.ACTIONS:
         return talos_hands.state_of(bench, change)
+    if action in cluster_hands.ACTIONS:
+        return cluster_hands.state_of(bench, change)
     host = bench.lab.host(str(change["target"]))
     if action == "file":
         found = bench.shell(host).read(change["path"])
@@ -96,9 +101,12 @@ def state_of(bench: Bench, change: Record) -> str:
 
 
 def take_back(bench: Bench, change: Record) -> None:
-    """Undo one file, mapping or configuration that stands."""
+    """Undo one file, mapping, configuration, image or object that stands."""
     if change["action"] in talos_hands.ACTIONS:
         talos_hands.take_back(bench, change)
+        return
+    if change["action"] in cluster_hands.ACTIONS:
+        cluster_hands.take_back(bench, change)
         return
     host = bench.lab.host(str(change["target"]))
     if change["action"] == "file":

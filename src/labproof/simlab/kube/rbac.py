@@ -184,12 +184,13 @@ def manifest_path(name: str = "rbac.yaml") -> Path | None:
 
 
 def shipped_objects(inputs: Mapping[str, Any]) -> list[Obj]:
-    """The objects of manifests/rbac.yaml as the owner applied them. `inputs`: {applied: bool}."""
+    """The shipped roles as the owner applied them: `applied` the suite's, `provisioner` the one of --provision."""
     if not inputs.get("applied", True):
         return []
     path = manifest_path()
     found = list(_manifest(path, path.stat().st_mtime_ns)) if path else _built_in()
-    drain = manifest_path("rbac-drain.yaml") if inputs.get("drain") else None
-    found += _manifest(drain, drain.stat().st_mtime_ns) if drain else ()
+    for role, wanted in (("rbac-provision.yaml", "provisioner"), ("rbac-drain.yaml", "drain")):
+        wider = manifest_path(role) if inputs.get(wanted) else None
+        found += _manifest(wider, wider.stat().st_mtime_ns) if wider else ()
     spaces = [o for o in found if o["kind"] == "Namespace"]
     return [*spaces, *(o for o in found if o["kind"] != "Namespace")]
