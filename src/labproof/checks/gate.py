@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from labproof.checks.judgement import Fail, Judgement, Pass, Problem, Unchecked
-from labproof.checks.registry import BLOCKING, LAYERS, Clause, clauses
+from labproof.checks.registry import BLOCKING, Clause, clauses
 from labproof.checks.subject import Subject
 from labproof.facts.bundle import Facts
 from labproof.inventory.chains import Chain, Target, features_of, targets_of
@@ -99,7 +99,7 @@ class Gate:
 
     def _blocker_on(self, clause: Clause, chain: Chain) -> Blocker | None:
         for lower in clauses().values():
-            below = LAYERS.index(lower.layer) < LAYERS.index(clause.layer) and lower.severity is BLOCKING
+            below = lower.layer in clause.below and lower.severity is BLOCKING
             if not (below or lower.id in clause.after) or lower.layer not in self.layers:
                 continue
             if below and lower.layer not in chain.layers:

@@ -8,17 +8,13 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import Field, SecretStr, StringConstraints
+
+from labproof.inventory.branches import App, GitOps, Metrics
+from labproof.inventory.declared import Declared, Name
 
 PciAddress = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{4,}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$")]
 VendorDevice = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{4}:[0-9a-f]{4}$")]
-Name = Annotated[str, StringConstraints(min_length=1)]
-
-
-class Declared(BaseModel):
-    """Base of all models: unknown keys are errors, values are frozen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 # ------------------------------------------------------------------ hosts
@@ -246,6 +242,9 @@ class Cluster(Declared):
     transcode: Transcode = Transcode()
     compute: bool = True
     workloads: tuple[Workload, ...] = ()
+    metrics: Metrics | None = None
+    apps: tuple[App, ...] = ()
+    gitops: GitOps | None = None
 
 
 # ------------------------------------------------------------------ the rest

@@ -15,6 +15,9 @@ LAYERS = {
     "kubernetes": "Kubernetes",
     "workload": "Workload",
     "transcode": "Transcode",
+    "metrics": "Metrics",
+    "apps": "Apps",
+    "gitops": "GitOps",
 }
 #: Sign of each verdict: colour alone says nothing to many people, and to no printer.
 SIGNS = {"pass": "✓", "fail": "✗", "blocked": "–", "unchecked": "?", "excepted": "~"}
@@ -47,6 +50,7 @@ _SPOKEN = {
     "image": "image",
     "ffmpeg": "ffmpeg",
     "cuda": "CUDA",
+    "exporter": "dcgm-exporter",
     "gpu_driver": "driver",
 }
 

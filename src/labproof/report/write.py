@@ -145,6 +145,9 @@ def _layers(chain: Chain, versions: dict[str, dict[str, str]]) -> list[dict[str,
         "kubernetes": chain.cluster.name if chain.cluster else "",
         "workload": chain.cluster.plugin.resource_name if chain.cluster else "",
         "transcode": "ffmpeg",
+        "metrics": "dcgm-exporter",
+        "apps": ", ".join(a.name for a in chain.cluster.apps) if chain.cluster else "",
+        "gitops": "Flux",
     }
     return [{"layer": x, "name": names[x], "versions": versions.get(x, {})} for x in chain.layers]
 

@@ -22,6 +22,7 @@ from labproof.simlab.kube.genesis import initial_objects, installed_kinds, plan_
 from labproof.simlab.kube.kinds import Kind, KindTable, Obj
 from labproof.simlab.kube.kubelet import Kubelet
 from labproof.simlab.kube.patch import Ownership
+from labproof.simlab.kube.pod_http import Listeners
 from labproof.simlab.kube.process import LAB_PROGRAMS, Programs
 from labproof.simlab.kube.rbac import Authorizer
 from labproof.simlab.kube.scheduler import Scheduler
@@ -89,6 +90,7 @@ class SimCluster:
         self.features = Features(self._feature_labels)
         self.authorizer = Authorizer(self.store)
         self.ownership = Ownership()
+        self.listeners = Listeners()  # of programs in pods
         self.tokens: dict[str, tuple[str, tuple[str, ...]]] = {}  # bearer token -> user, groups
         self.kubelets: dict[str, Kubelet] = {
             n: Kubelet(self, states[n], (inputs.get("nodes") or {}).get(n) or {}) for n in sorted(states)
@@ -197,11 +199,7 @@ class SimCluster:
             meta["name"] = meta["generateName"] + self.store.suffix()
         namespace = meta.get("namespace", "") if kind.namespaced else ""
         if self.store.get(kind.key, meta["name"], namespace) is not None:
-            details = {
-                "name": meta["name"],
-                **({"group": kind.group} if kind.group else {}),
-                "kind": kind.plural,
-            }
+            details = {"name": meta["name"], **({"group": kind.group} if kind.group else {}), "kind": kind.plural}
             raise Refused(409, "AlreadyExists", f'{kind.key} "{meta["name"]}" already exists', details)
         for server_set in ("uid", "resourceVersion", "creationTimestamp", "generation", "selfLink"):
             meta.pop(server_set, None)

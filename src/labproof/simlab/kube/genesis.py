@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from labproof.simlab.kube import kinds, operator_chart
+from labproof.simlab.kube import custom_kinds, kinds, operator_chart
 from labproof.simlab.kube.chart import PluginChart
 from labproof.simlab.kube.kinds import Kind, Obj
 from labproof.simlab.kube.nodes import stop_kubelet
@@ -30,6 +30,8 @@ def installed_kinds(inputs: Mapping[str, Any]) -> tuple[Kind, ...]:
         found += [kinds.NODE_FEATURE, kinds.NODE_FEATURE_RULE]
     if flavour == "gpu-operator":
         found.append(kinds.CLUSTER_POLICY)
+    for operator, installed in (inputs.get("operators") or {}).items():
+        found += custom_kinds.OPERATORS[operator] if installed else ()
     return tuple(found)
 
 
