@@ -54,6 +54,7 @@ class Ground:
     sim: SimLab
     folder: Path
     variation: str | None = None
+    layers: tuple = ("host", "vm")
     patch: dict = field(default_factory=dict)
     told: list = field(default_factory=list)
 
@@ -89,11 +90,11 @@ class Ground:
 
     def plan(self, **options):
         with self.bench(**options) as bench:
-            return runner.make_plan(bench)
+            return runner.make_plan(bench, self.layers)
 
     def provision(self, **options):
         with self.bench(**options) as bench:
-            return runner.provision(bench)
+            return runner.provision(bench, self.layers)
 
     def undo(self, **options):
         with self.bench(**options) as bench:
@@ -160,13 +161,13 @@ def laid(base, patch):
 
 @pytest.fixture(scope="session")
 def bare_simlab():
-    with SimLab("t4-jellyfin", bare=True) as lab:
+    with SimLab("t4-jellyfin", bare=("passthrough",)) as lab:
         yield lab
 
 
 @pytest.fixture
 def ground(bare_simlab, tmp_path):
-    """A bare T4 lab."""
+    """A T4 lab whose host and VM are bare."""
     return Ground(bare_simlab, tmp_path).reset()
 
 

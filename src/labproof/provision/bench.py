@@ -15,12 +15,13 @@ from labproof.checks.registry import LAYERS, clauses
 from labproof.checks.subject import Subject
 from labproof.facts.bundle import Facts
 from labproof.inventory.chains import Chain, Target, chains_of
-from labproof.inventory.models import Host, Lab
+from labproof.inventory.models import Cluster, Host, Lab
 from labproof.provision.host_shell import HostShell
 from labproof.provision.journal import Journal
 
 if TYPE_CHECKING:
     from labproof.clients.errors import Kind
+    from labproof.clients.kubernetes import KubeSession
     from labproof.clients.pve import PveSession
 
 T = TypeVar("T")
@@ -28,12 +29,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Limits:
-    """Longest waits in seconds. An initramfs of all modules took 642 s (facts real-host); servers start slowly."""
+    """Longest waits in seconds. An initramfs of all modules took 642 s (facts real-host); servers start slowly; the
+    pods of a GPU stack pull their images first."""
 
     initramfs_s: float = 1800.0
     refresh_s: float = 300.0
     reboot_s: float = 1800.0
     shutdown_s: float = 180.0
+    pods_s: float = 1800.0
     poll_s: float = 2.0
     tell_every_s: float = 15.0
 
@@ -59,6 +62,7 @@ class Bench:
         self._stack = ExitStack()
         self._shells: dict[str, HostShell] = {}
         self._apis: dict[str, PveSession] = {}
+        self._clusters: dict[str, KubeSession] = {}
         self._gate = Gate(facts, lab, LAYERS)
 
     def __enter__(self) -> Bench:
@@ -74,6 +78,7 @@ class Bench:
         self._stack.close()
         self._shells.clear()
         self._apis.clear()
+        self._clusters.clear()
 
     # -------------------------------------------------------------- looking
 
@@ -82,13 +87,16 @@ class Bench:
         self.facts.drop(layer)
         self._gate = Gate(self.facts, self.lab, LAYERS)
 
-    def chains(self, *, host: str | None = None, vm: str | None = None) -> tuple[Chain, ...]:
-        """Chains through a host or a VM."""
+    def chains(
+        self, *, host: str | None = None, vm: str | None = None, cluster: str | None = None
+    ) -> tuple[Chain, ...]:
+        """Chains through a host, a VM or a cluster."""
         return tuple(
             c
             for c in chains_of(self.lab)
             if (host is None or (c.host is not None and c.host.name == host))
             and (vm is None or (c.vm is not None and c.vm.name == vm))
+            and (cluster is None or (c.cluster is not None and c.cluster.name == cluster))
         )
 
     def subject(self, chain: Chain) -> Subject:
@@ -153,6 +161,16 @@ class Bench:
                 raise LookupError(f"{host.name} has no PVE API")
             self._apis[host.name] = self._stack.enter_context(PveSession(pve_target(host.pve, self.lab.timings)))
         return self._apis[host.name]
+
+    def kube(self, cluster: Cluster) -> KubeSession:
+        """The cluster's API."""
+        if cluster.name not in self._clusters:
+            from labproof.clients.kubernetes import KubeSession, KubeTarget
+
+            timings = self.lab.timings
+            target = KubeTarget(cluster.kubeconfig, cluster.context, timings.connect_s, timings.request_s)
+            self._clusters[cluster.name] = self._stack.enter_context(KubeSession(target))
+        return self._clusters[cluster.name]
 
     # -------------------------------------------------------------- waiting
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from labproof.inventory.models import Host
-from labproof.provision import guests, mapping, vm_guard
+from labproof.provision import cluster_hands, guests, mapping, vm_guard
 from labproof.provision.bench import Bench
 from labproof.provision.changes import file_state
 from labproof.provision.failure import ChangedSince, StepFailed
@@ -24,8 +24,11 @@ def perform(bench: Bench, change: Record) -> None:
         StepFailed, ChangedSince: it could not be made.
         TransportFailure: the host or its API did not answer.
     """
-    host = bench.lab.host(str(change["target"]))
     action = change["action"]
+    if action in cluster_hands.ACTIONS:
+        cluster_hands.perform(bench, change)
+        return
+    host = bench.lab.host(str(change["target"]))
     if action == "file":
         bench.shell(host).replace(change["path"], file_state(change["before"]), file_state(change["after"]))
     elif action == "mapping":
@@ -59,8 +62,10 @@ def effect(bench: Bench, host: Host, change: Record) -> None:
 
 def state_of(bench: Bench, change: Record) -> str:
     """Whether a change stands: `after`, `before`, or `other` when somebody else's hand was there since."""
-    host = bench.lab.host(str(change["target"]))
     action = change["action"]
+    if action in cluster_hands.ACTIONS:
+        return cluster_hands.state_of(bench, change)
+    host = bench.lab.host(str(change["target"]))
     if action == "file":
         found = bench.shell(host).read(change["path"])
         sides = {side: file_state(change[side]) for side in ("after", "before")}
@@ -78,7 +83,10 @@ def state_of(bench: Bench, change: Record) -> str:
 
 
 def take_back(bench: Bench, change: Record) -> None:
-    """Undo one file, mapping or configuration that stands."""
+    """Undo one file, mapping, configuration or object that stands."""
+    if change["action"] in cluster_hands.ACTIONS:
+        cluster_hands.take_back(bench, change)
+        return
     host = bench.lab.host(str(change["target"]))
     if change["action"] == "file":
         bench.shell(host).replace(change["path"], file_state(change["after"]), file_state(change["before"]))

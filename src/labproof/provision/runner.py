@@ -81,6 +81,7 @@ def _take(bench: Bench, kind: Step, step: StepPlan, lines: list[str]) -> tuple[i
     name = f"{step.step} {step.target}"
     for refusal in step.refusals:
         lines.append(f"{name}: refused ({refusal.cause}): {refusal.text}")
+        lines += [f"    {line}" for line in (refusal.values or "").splitlines()]
     missing = step.missing(bench.allow)
     if missing and not step.refusals:
         words = " ".join(f"--allow {scope}" for scope in missing)
@@ -153,13 +154,19 @@ def _changed_since(bench: Bench, entries: list[Entry]) -> list[str]:
     for entry in reversed(entries):
         if entry.action in EFFECTS:
             continue
-        thing = entry.change.get("path") or f"{entry.change['call']} {sorted(entry.change['after'])}"
+        thing = _thing(entry)
         if thing in seen:
             continue
         seen.add(thing)
         if hands.state_of(bench, entry.change) == "other":
             refusals.append(f"refused: {thing} was changed by somebody else since labproof changed it; nothing undone")
     return refusals
+
+
+def _thing(entry: Entry) -> str:
+    """What a change is about, in words; two changes of one thing have the same."""
+    change = entry.change
+    return str(change.get("thing") or change.get("path") or f"{change['call']} {sorted(change['after'])}")
 
 
 def _not_allowed(bench: Bench, entries: list[Entry]) -> list[str]:
@@ -187,7 +194,7 @@ def _undo_group(bench: Bench, entries: list[Entry]) -> list[str]:
 
 
 def _take_back(bench: Bench, entry: Entry) -> list[str]:
-    title = entry.change.get("path") or f"{entry.change['call']}"
+    title = entry.change.get("thing") or entry.change.get("path") or entry.change["call"]
     if hands.state_of(bench, entry.change) != "after":
         return []
     bench.tell(f"undo: {title}")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 
 from labproof.inventory.chains import Chain
-from labproof.provision import hostpci, vfio
+from labproof.inventory.models import Cluster
+from labproof.provision import device_plugin, hostpci, runtime_class, time_slicing, vfio
 from labproof.provision.bench import Bench
 from labproof.provision.plan import StepPlan
 
@@ -56,7 +58,36 @@ HOSTPCI = Step(
     chains=lambda bench, vm: bench.chains(vm=vm),
     rests_on=lambda bench, vm: ((vfio.LAYER, bench.lab.vm(vm).host),),
 )
-STEPS: tuple[Step, ...] = (VFIO, HOSTPCI)
+
+
+def _below_cluster(bench: Bench, cluster: str) -> tuple[tuple[str, str], ...]:
+    """VMs and hosts that bear the cluster's GPU nodes."""
+    chains = bench.chains(cluster=cluster)
+    vms = [(hostpci.LAYER, chain.vm.name) for chain in chains if chain.vm is not None]
+    hosts = [(vfio.LAYER, chain.host.name) for chain in chains if chain.host is not None]
+    return tuple(dict.fromkeys([*vms, *hosts, (runtime_class.LAYER, cluster)]))
+
+
+def _cluster_step(
+    module: ModuleType,
+    targets: Callable[[Bench], tuple[Cluster, ...]],
+    plan: Callable[[Bench, Cluster, bool], StepPlan],
+) -> Step:
+    return Step(
+        module.NAME,
+        module.LAYER,
+        module.VERIFIED,
+        targets=lambda bench: tuple(cluster.name for cluster in targets(bench)),
+        plan=lambda bench, cluster, pending: plan(bench, bench.lab.cluster(cluster), pending),
+        chains=lambda bench, cluster: bench.chains(cluster=cluster),
+        rests_on=_below_cluster,
+    )
+
+
+RUNTIME_CLASS = _cluster_step(runtime_class, runtime_class.clusters, runtime_class.plan)
+DEVICE_PLUGIN = _cluster_step(device_plugin, device_plugin.clusters, device_plugin.plan)
+TIME_SLICING = _cluster_step(time_slicing, time_slicing.clusters, time_slicing.plan)
+STEPS: tuple[Step, ...] = (VFIO, HOSTPCI, RUNTIME_CLASS, DEVICE_PLUGIN, TIME_SLICING)
 
 
 def step_of(name: str) -> Step:

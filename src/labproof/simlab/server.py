@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -53,12 +53,12 @@ class SimLab:
         variation: str | None = None,
         lines: Lines | None = None,
         *,
-        bare: bool = False,
+        bare: bool | Collection[str] = False,
     ) -> None:
         """Nothing runs until `start`.
 
-        With `bare` nobody has provisioned it yet; with `lines` every server is reached through one that can be
-        disturbed.
+        With `bare` nobody has provisioned it (or those parts) yet; with `lines` every server is reached through one
+        that can be disturbed.
         """
         self._lines = lines
         self._lab, self._faults, self._variation, self._bare = lab, tuple(faults), variation, bare

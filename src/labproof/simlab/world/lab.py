@@ -63,7 +63,7 @@ class World:
     def _follow(self) -> None:
         """Nodes and clusters are derived from the guests: when those changed since, they start anew.
 
-        A cluster that starts anew has what its inputs say; what was created through its API meanwhile is gone.
+        A cluster that starts anew has what its inputs say and what was written through its API; pods are made anew.
         """
         power = self._power()
         if power == self._built_for:
@@ -72,7 +72,7 @@ class World:
         gone, self._clusters, self._nodes = self._clusters, {}, {}
         self.time = time.time()
         self._boot_nodes()
-        self._start_clusters()
+        self._start_clusters(gone)
         for cluster in gone.values():
             cluster.close()
 
@@ -121,7 +121,7 @@ class World:
         for name, spec in specs.items():
             self._nodes[name] = module.boot_node(name, spec, self._vm_of(spec), self.cards)
 
-    def _start_clusters(self) -> None:
+    def _start_clusters(self, earlier: Mapping[str, Any] | None = None) -> None:
         specs = self.inputs.get("clusters") or {}
         if not specs or not _exists("labproof.simlab.kube.cluster"):
             return
@@ -131,7 +131,7 @@ class World:
                 node: state for node, state in self._nodes.items()
                 if (self.inputs["nodes"][node] or {}).get("cluster", name) == name
             }  # fmt: skip
-            self._clusters[name] = module.SimCluster(name, spec, members, self.time)
+            self._clusters[name] = module.SimCluster(name, spec, members, self.time, earlier=(earlier or {}).get(name))
 
 
 def _cards(inputs: Mapping[str, Any]) -> dict[str, Card]:
