@@ -17,9 +17,10 @@ MARKS = {
     "host": {"host"}, "vm": {"vm"}, "proxmox": {"host", "vm"}, "talos": {"talos"}, "kubernetes": {"kubernetes"},
     "workload": {"workload"}, "compute": {"workload"}, "transcode": {"transcode"},
     "proxmox or talos": {"host", "vm", "talos"}, "talos or transcode": {"talos", "transcode"},
-    "host and vm": set(), "not host": {"vm", "talos", "kubernetes", "workload", "transcode"},
+    "host and vm": set(), "not host": {"vm", "talos", "kubernetes", "workload", "transcode", "metrics"},
+    "metrics": {"metrics"},
 }  # fmt: skip
-EMPTY = ("apps", "metrics", "gitops")
+EMPTY = ("apps", "gitops")
 #: Reverses what the suite would run; loaded with -p, as a plugin that shuffles would be.
 REVERSING = """
 import pytest
@@ -43,7 +44,7 @@ socket.getaddrinfo = refuse
 def a_fault(layer, finding):
     """The first fault of the plain lab with such a finding in that layer."""
     return next(
-        f.id for f in load_faults().values()
+        f.id for f in load_faults("t4-jellyfin").values()
         if clauses()[f.clause].layer == layer and f.finding == finding and not f.variation
     )  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -16,7 +17,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    commands.add_parser("catalogue", help="print clauses and causes as Markdown")
+    catalogue = commands.add_parser("catalogue", help="print clauses and causes as Markdown")
+    catalogue.add_argument("--pages", metavar="DIR", help="write them as pages instead: one a cause, one a layer")
     commands.add_parser("schema", help="print the JSON Schema of lab.yaml")
     faults = commands.add_parser("faults", help="list the faults of the simulated lab")
     faults.add_argument("--json", action="store_true", help="for machines")
@@ -109,7 +111,11 @@ def _run(given: argparse.Namespace) -> int:
         return run_forecast(given)
     if given.command == "catalogue":
         from labproof.cli.catalogue_page import catalogue_page
+        from labproof.cli.site_pages import write_pages
 
+        if given.pages:
+            print(f"{write_pages(Path(given.pages))} pages in {given.pages}")
+            return 0
         sys.stdout.write(catalogue_page())
         return 0
     if given.command == "schema":

@@ -6,18 +6,24 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from labproof.inventory.chains import Chain
-from labproof.provision import guests, hands, hostpci, vfio
+from labproof.checks.registry import LAYERS as ALL_LAYERS
+from labproof.provision import drain, guests, hands
 from labproof.provision.bench import Bench
 from labproof.provision.failure import StepFailed
 from labproof.provision.journal import Entry
 from labproof.provision.plan import Plan, StepPlan
+from labproof.provision.steps import STEPS, Step, step_of
 
-#: Layers that have a step here.
-LAYERS = (vfio.LAYER, hostpci.LAYER)
+#: Layers that have a step.
+LAYERS = tuple(dict.fromkeys(step.layer for step in STEPS))
 #: What makes other changes effective, in the order in which it is done, forwards and backwards.
-EFFECTS = ("refresh", "initramfs", "drain", "reboot", "resume", "vm-restart")
-_VERIFIED = {vfio.NAME: vfio.VERIFIED, hostpci.NAME: hostpci.VERIFIED}
+EFFECTS = (
+    "refresh", "initramfs", "node-drain", "drain", "reboot", "resume", "vm-restart", "node-reboot", "node-resume",
+)  # fmt: skip
+#: Things whose way back is a boot: taken back while their node is drained.
+_BOOTING = "upgrade"
+#: Facts of this layer and all above are read anew after a step: a VM that starts changes what its host shows.
+_LOWEST = ALL_LAYERS[0]
 
 
 @dataclass(frozen=True)
@@ -38,14 +44,14 @@ class Outcome:
 def make_plan(bench: Bench, layers: Collection[str] = LAYERS) -> Plan:
     """What would be done now. Reads only."""
     steps: list[StepPlan] = []
-    waiting: dict[str, bool] = {}
-    if vfio.LAYER in layers:
-        for host in vfio.hosts(bench):
-            step = vfio.plan(bench, host)
-            waiting[host.name] = bool(step.changes)
-            steps.append(step)
-    if hostpci.LAYER in layers:
-        steps += [hostpci.plan(bench, vm, waiting.get(vm.host, False)) for vm in hostpci.vms(bench)]
+    waiting: set[tuple[str, str]] = set()  # (layer, target) of steps that have something to do
+    for step in STEPS:
+        for target in step.targets(bench) if step.layer in layers else ():
+            below = step.rests_on(bench, target)
+            found = step.plan(bench, target, bool(waiting & set(below)))
+            if found.changes or waiting & set(below):
+                waiting.add((step.layer, target))
+            steps.append(found)
     return Plan(bench.lab.lab, tuple(steps), bench.allow)
 
 
@@ -56,31 +62,30 @@ def provision(bench: Bench, layers: Collection[str] = LAYERS) -> Outcome:
     """
     lines: list[str] = []
     changed = 0
-    stopped: set[str] = set()  # hosts whose step did not end well
-    if vfio.LAYER in layers:
-        for host in vfio.hosts(bench):
-            done, well = _take(bench, vfio.plan(bench, host), lines)
-            changed += done
-            stopped |= set() if well else {host.name}
-    if hostpci.LAYER in layers:
-        for vm in hostpci.vms(bench):
-            if vm.host in stopped:
-                lines.append(f"hostpci {vm.name}: not begun, since the step of its host {vm.host} did not end well")
-                stopped.add(vm.name)
+    stopped: set[tuple[str, str]] = set()  # (layer, target) whose step did not end well
+    for step in STEPS:
+        for target in step.targets(bench) if step.layer in layers else ():
+            lame = next((below for below in step.rests_on(bench, target) if below in stopped), None)
+            if lame is not None:
+                lines.append(
+                    f"{step.name} {target}: not begun, since the step of its {lame[0]} {lame[1]} did not end well"
+                )
+                stopped.add((step.layer, target))
                 continue
-            done, well = _take(bench, hostpci.plan(bench, vm), lines)
+            done, well = _take(bench, step, step.plan(bench, target, False), lines)
             changed += done
-            stopped |= set() if well else {vm.name}
+            stopped |= set() if well else {(step.layer, target)}
     return Outcome(tuple(lines), changed, not stopped)
 
 
-def _take(bench: Bench, step: StepPlan, lines: list[str]) -> tuple[int, bool]:
+def _take(bench: Bench, kind: Step, step: StepPlan, lines: list[str]) -> tuple[int, bool]:
     """Apply and verify one step; returns how many changes were made, and whether all is well."""
     from labproof.clients.errors import TransportFailure, WaitFailed
 
     name = f"{step.step} {step.target}"
     for refusal in step.refusals:
         lines.append(f"{name}: refused ({refusal.cause}): {refusal.text}")
+        lines += [f"    {line}" for line in (refusal.values or "").splitlines()]
     missing = step.missing(bench.allow)
     if missing and not step.refusals:
         words = " ".join(f"--allow {scope}" for scope in missing)
@@ -96,23 +101,19 @@ def _take(bench: Bench, step: StepPlan, lines: list[str]) -> tuple[int, bool]:
             bench.journal.done(number)
             made.append(change.title)
     except (StepFailed, TransportFailure, WaitFailed) as failed:
-        bench.drop(vfio.LAYER)
+        bench.drop(_LOWEST)
         lines += [f"{name}: stopped at `{change.title}`: {failed}", *(f"{name}: was done: {title}" for title in made)]
         lines.append(f"{name}: run it again to go on, or --undo to go back")
         return len(made), False
     if not step.changes:
         return 0, True
-    bench.drop(vfio.LAYER)  # a VM that starts changes what its host shows, so the lowest layer is read anew too
-    red = bench.red(_VERIFIED[step.step], _chains(bench, step))
+    bench.drop(_LOWEST)
+    red = bench.red(kind.verified, kind.chains(bench, step.target))
     lines.append(f"{name}: {len(made)} changes made" + ("" if red else " and verified"))
     lines += [f"{name}: still red: {text}" for text in red]
     if red:
         lines.append(f"{name}: what was done is in {bench.journal.path.name}; --undo takes it back")
     return len(made), not red
-
-
-def _chains(bench: Bench, step: StepPlan) -> tuple[Chain, ...]:
-    return bench.chains(host=step.target) if step.layer == "host" else bench.chains(vm=step.target)
 
 
 # ------------------------------------------------------------------ back
@@ -137,16 +138,17 @@ def undo(bench: Bench) -> Outcome:
         for step, target in _groups(standing):
             lines += _undo_group(bench, [e for e in standing if (e.step, e.target) == (step, target)])
     except (StepFailed, TransportFailure, WaitFailed) as failed:
-        bench.drop(vfio.LAYER)
+        bench.drop(_LOWEST)
         return Outcome((f"undo stopped: {failed}", "run --undo again to go on"), 0, False)
-    bench.drop(vfio.LAYER)
+    bench.drop(_LOWEST)
     return Outcome(tuple(lines), len(lines), True)
 
 
 def _groups(entries: list[Entry]) -> list[tuple[str, str]]:
-    """Steps with their targets: VMs before hosts, the newest first."""
+    """Steps with their targets: the highest step first, of one step the newest."""
+    order = [step.name for step in STEPS]
     found = list(dict.fromkeys((e.step, e.target) for e in reversed(entries)))
-    return sorted(found, key=lambda group: group[0] != hostpci.NAME)
+    return sorted(found, key=lambda group: -order.index(step_of(group[0]).name))
 
 
 def _changed_since(bench: Bench, entries: list[Entry]) -> list[str]:
@@ -156,13 +158,19 @@ def _changed_since(bench: Bench, entries: list[Entry]) -> list[str]:
     for entry in reversed(entries):
         if entry.action in EFFECTS:
             continue
-        thing = entry.change.get("path") or f"{entry.change['call']} {sorted(entry.change['after'])}"
+        thing = _thing(entry)
         if thing in seen:
             continue
         seen.add(thing)
         if hands.state_of(bench, entry.change) == "other":
             refusals.append(f"refused: {thing} was changed by somebody else since labproof changed it; nothing undone")
     return refusals
+
+
+def _thing(entry: Entry) -> str:
+    """What a change is about, in words; two changes of one thing have the same."""
+    change = entry.change
+    return str(change.get("thing") or change.get("path") or f"{change['call']} {sorted(change['after'])}")
 
 
 def _not_allowed(bench: Bench, entries: list[Entry]) -> list[str]:
@@ -178,11 +186,16 @@ def _undo_group(bench: Bench, entries: list[Entry]) -> list[str]:
     Entries are marked when all of it is done: a kill in between finds things as they were before and does the rest.
     """
     things = [e for e in reversed(entries) if e.action not in EFFECTS]
-    lines = [line for e in things if e.action != "mapping" for line in _take_back(bench, e)]
-    for change in _effects(bench, entries):
+    late = ("mapping", _BOOTING)
+    lines = [line for e in things if e.action not in late for line in _take_back(bench, e)]
+    booting = [e for e in things if e.action == _BOOTING and hands.state_of(bench, e.change) == "after"]
+    for change in _effects(bench, entries, {str(e.change["target"]) for e in booting}):
+        if change["action"] == "node-resume":
+            lines += [line for e in booting if e.change["target"] == change["target"] for line in _take_back(bench, e)]
         bench.tell(f"undo: {change['action']} {change['target']}")
-        hands.effect(bench, bench.lab.host(str(change["target"])), change)
+        hands.effect(bench, change)
         lines.append(f"{change['target']}: {change['action']}")
+    lines += [line for e in booting for line in _take_back(bench, e)]  # a node that nobody drained
     lines += [line for e in things if e.action == "mapping" for line in _take_back(bench, e)]
     for entry in entries:
         bench.journal.undone(entry.number)
@@ -190,7 +203,7 @@ def _undo_group(bench: Bench, entries: list[Entry]) -> list[str]:
 
 
 def _take_back(bench: Bench, entry: Entry) -> list[str]:
-    title = entry.change.get("path") or f"{entry.change['call']}"
+    title = entry.change.get("thing") or entry.change.get("path") or entry.change["call"]
     if hands.state_of(bench, entry.change) != "after":
         return []
     bench.tell(f"undo: {title}")
@@ -198,15 +211,45 @@ def _take_back(bench: Bench, entry: Entry) -> list[str]:
     return [f"{entry.step} {entry.target}: took back {title}"]
 
 
-def _effects(bench: Bench, entries: list[Entry]) -> list[Mapping[str, Any]]:
-    """Each recorded effect once, the newest record of it. Guests that were shut down run again at the end."""
-    newest: dict[str, Mapping[str, Any]] = {e.action: e.change for e in entries if e.action in EFFECTS}
-    drain = newest.get("drain")
-    if drain is not None and "reboot" not in newest:  # killed before the reboot: nothing to go down for
+def _effects(bench: Bench, entries: list[Entry], upgraded: Collection[str]) -> list[Mapping[str, Any]]:
+    """Each recorded effect once, the newest record of it. Guests that were shut down run again at the end.
+
+    Args:
+        bench: for what is made anew.
+        entries: of one step and target.
+        upgraded: nodes whose upgrade is taken back, which boots them.
+    """
+    nodes = _node_effects(bench, entries, upgraded)
+    newest: dict[str, Mapping[str, Any]] = {
+        e.action: e.change for e in entries if e.action in EFFECTS and not e.action.startswith("node-")
+    }
+    shut = newest.get("drain")
+    if shut is not None and "reboot" not in newest:  # killed before the reboot: nothing to go down for
         del newest["drain"]
-    if drain is not None and ("resume" not in newest or "reboot" not in newest):
-        again = guests.resume(bench, bench.lab.host(str(drain["target"])), drain["before"]).record()
+    if shut is not None and ("resume" not in newest or "reboot" not in newest):
+        again = guests.resume(bench, bench.lab.host(str(shut["target"])), shut["before"]).record()
         if "reboot" not in newest:
             again["detail"] = {**again["detail"], "onboot": []}  # no boot will start them
         newest["resume"] = again
-    return [newest[action] for action in EFFECTS if action in newest]
+    found = [newest[action] for action in EFFECTS if action in newest] + nodes
+    return sorted(found, key=lambda change: EFFECTS.index(change["action"]))
+
+
+def _node_effects(bench: Bench, entries: list[Entry], upgraded: Collection[str]) -> list[Mapping[str, Any]]:
+    """Nodes that were drained are drained again where going back boots them, and let pods on them in any case."""
+    found: list[Mapping[str, Any]] = []
+    boots = any(e.action in ("reboot", "vm-restart", "node-reboot") for e in entries)
+    for target in dict.fromkeys(str(e.change["target"]) for e in entries if e.action.startswith("node-")):
+        own = {e.action: e.change for e in entries if e.change["target"] == target and e.action.startswith("node-")}
+        first = next((e.change for e in entries if e.action == "node-drain" and e.change["target"] == target), None)
+        if "node-reboot" in own:
+            found.append(own["node-reboot"])
+        going = boots or target in upgraded
+        if first is not None and going:
+            found.append(first)
+        last = first or own.get("node-resume")
+        if last is not None:
+            cordoned = bool(last["detail"]["cordoned"])
+            node = bench.lab.node(target)
+            found.append(drain.resume(bench, node, str(last["scope"]), cordoned=cordoned, boots=going).record())
+    return found
