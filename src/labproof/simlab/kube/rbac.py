@@ -189,7 +189,8 @@ def shipped_objects(inputs: Mapping[str, Any]) -> list[Obj]:
         return []
     path = manifest_path()
     found = list(_manifest(path, path.stat().st_mtime_ns)) if path else _built_in()
-    wider = manifest_path("rbac-provision.yaml") if inputs.get("provisioner") else None
-    found += _manifest(wider, wider.stat().st_mtime_ns) if wider else ()
+    for role, wanted in (("rbac-provision.yaml", "provisioner"), ("rbac-drain.yaml", "drain")):
+        wider = manifest_path(role) if inputs.get(wanted) else None
+        found += _manifest(wider, wider.stat().st_mtime_ns) if wider else ()
     spaces = [o for o in found if o["kind"] == "Namespace"]
     return [*spaces, *(o for o in found if o["kind"] != "Namespace")]
