@@ -6,6 +6,7 @@ from labproof.facts.host import HostFacts
 from labproof.facts.kubernetes import ClusterFacts
 from labproof.facts.metrics import MetricsFacts
 from labproof.facts.reading import Reading
+from labproof.facts.restart import RestartFacts
 from labproof.facts.store import FactsStore
 from labproof.facts.talos import TalosFacts
 from labproof.facts.transcode import TranscodeFacts
@@ -21,6 +22,7 @@ SHAPES: dict[str, type] = {
     "workload": WorkloadFacts,
     "transcode": TranscodeFacts,
     "metrics": MetricsFacts,
+    "restart": RestartFacts,
 }
 
 #: Section kind of each layer, from the bottom up.
@@ -70,6 +72,10 @@ class Facts:
     def transcode(self, chain: str) -> Reading[TranscodeFacts]:
         """What our transcodes on this chain did."""
         return self._store.section("transcode", chain, TranscodeFacts)
+
+    def restart(self, vm: str) -> Reading[RestartFacts]:
+        """What stood after each of two restarts of a VM, by its declared name."""
+        return self._store.section("restart", vm, RestartFacts)
 
     def metrics(self, cluster: str) -> Reading[MetricsFacts]:
         """GPU metrics of a cluster, by its declared name."""
