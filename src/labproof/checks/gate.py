@@ -91,13 +91,13 @@ class Gate:
         """
         first: Blocker | None = None
         for chain in target.chains:
-            found = self._blocker_on(clause, chain)
+            found = self._blocker_on(clause, chain, target)
             if found is None and not clause.whole:
                 return None
             first = first or found
         return first
 
-    def _blocker_on(self, clause: Clause, chain: Chain) -> Blocker | None:
+    def _blocker_on(self, clause: Clause, chain: Chain, spoken_of: Target) -> Blocker | None:
         for lower in clauses().values():
             below = lower.layer in clause.below and lower.severity is BLOCKING
             if not (below or lower.id in clause.after) or lower.layer not in self.layers:
@@ -107,12 +107,14 @@ class Gate:
             for target in self.expected_targets(lower):
                 if chain.id not in {c.id for c in target.chains}:
                     continue
+                if target.scope == spoken_of.scope == "app" and target.name != spoken_of.name:
+                    continue  # another app on the same card
                 broken = self.failing(lower, target)
                 # one of `after` that is blocked itself is not judged: it blocks only by what blocks it on this chain
                 if broken is not None and (below or self.blocker(lower, target) is None):
                     return Blocker(lower.id, target.name, broken.cause)
                 if lower.id in clause.after:  # what blocks the one before, blocks this one too
-                    deeper = self._blocker_on(lower, chain)
+                    deeper = self._blocker_on(lower, chain, target)
                     if deeper is not None:
                         return deeper
         return None
