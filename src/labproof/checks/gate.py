@@ -59,6 +59,7 @@ class Gate:
         self.layers = frozenset(layers)
         self._judged: dict[tuple[str, str], Judgement] = {}
         self._targets: dict[str, list[Target]] = {}
+        self._blockers: dict[tuple[str, str, str], Blocker | None] = {}
 
     def judge(self, clause: Clause, target: Target) -> Judgement:
         """The clause's judgement for one target, evaluated once."""
@@ -98,6 +99,12 @@ class Gate:
         return first
 
     def _blocker_on(self, clause: Clause, chain: Chain, spoken_of: Target) -> Blocker | None:
+        key = (clause.id, chain.id, spoken_of.name if spoken_of.scope == "app" else "")
+        if key not in self._blockers:
+            self._blockers[key] = self._find_blocker(clause, chain, spoken_of)
+        return self._blockers[key]
+
+    def _find_blocker(self, clause: Clause, chain: Chain, spoken_of: Target) -> Blocker | None:
         for lower in clauses().values():
             below = lower.layer in clause.below and lower.severity is BLOCKING
             if not (below or lower.id in clause.after) or lower.layer not in self.layers:

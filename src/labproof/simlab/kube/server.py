@@ -87,6 +87,9 @@ class ApiServer:
             return self._about(cluster, request)
         verb = _verb(request, target)
         authorize(cluster, who, target, verb)
+        if verb == "patch" and request.content_type.startswith("application/apply-patch"):
+            there = cluster.store.get(target.kind.key, target.name, target.namespace)
+            authorize(cluster, who, target, "patch" if there else "create")  # an apply may make the object
         if target.kind.kind in _REVIEWS:
             body = await body_of(request)
             return answer(http_objects.create_review(cluster, who, target, body), 201)
