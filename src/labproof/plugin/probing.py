@@ -35,6 +35,9 @@ def add_probes(store: FactsStore, lab: Lab) -> None:
         if cluster.metrics is not None:
             probe = _guarded(f"metrics probe of {cluster.name}", partial(_metrics, lab, cluster))
             store.add_probe("metrics", cluster.name, probe)
+        if cluster.apps:
+            probe = _guarded(f"apps of {cluster.name}", partial(_apps, lab, cluster))
+            store.add_probe("apps", cluster.name, probe)
     for chain in chains_of(lab):
         if chain.cluster is not None:
             store.add_probe("workload", chain.id, _guarded("workload probe", partial(_workload, lab, chain)))
@@ -96,6 +99,12 @@ def _restart(store: FactsStore, lab: Lab, vm: Vm) -> Reading[Any]:
     store.read_all({kind: shape for kind, shape in SHAPES.items() if kind != "restart"})
     calm = lab.model_copy(update={"rights": lab.rights.model_copy(update={"acts": ()})})
     return probe_restart(calm, vm, add_probes)
+
+
+def _apps(lab: Lab, cluster: Cluster) -> Reading[Any]:
+    from labproof.probes.apps import probe_apps
+
+    return probe_apps(lab, cluster)
 
 
 def _workload(lab: Lab, chain: Chain) -> Reading[Any]:

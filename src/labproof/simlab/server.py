@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from labproof.simlab.credentials import TIMINGS, CredentialFolder, write_overlay
 from labproof.simlab.host.jail import place_for_roots
 from labproof.simlab.pve.rights import Credentials
+from labproof.simlab.upgrade.perform import upgraded
 from labproof.simlab.world import lab_folder, load_inputs, merge_patch, variations
 from labproof.simlab.world.inputs import read_yaml
 from labproof.simlab.world.lab import World
@@ -106,10 +107,24 @@ class SimLab:
             raise
         return self.overlay
 
-    def reset(self, faults: Sequence[str] = (), variation: str | None = None) -> dict[str, Any]:
-        """Build a fresh world with other faults behind the same servers; returns the overlay."""
+    def reset(
+        self,
+        faults: Sequence[str] = (),
+        variation: str | None = None,
+        *,
+        patch: Mapping[str, Any] | None = None,
+        upgrade: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """Build a fresh world behind the same servers; returns the overlay.
+
+        Args:
+            faults, variation: what is wrong with the lab, and which of its variations it is.
+            patch: merge patch on the inputs: another owner's choices.
+            upgrade: component -> version, performed on that lab (see labproof.simlab.upgrade).
+        """
         self._faults, self._variation = tuple(faults), variation
-        self._call(self._enter(load_inputs(self._lab, variation, faults, bare=self._bare)))
+        inputs = merge_patch(load_inputs(self._lab, variation, faults, bare=self._bare), patch or {})
+        self._call(self._enter(upgraded(inputs, upgrade or {})))
         return self.overlay
 
     def stop(self) -> None:
@@ -225,6 +240,7 @@ class SimLab:
         for name in world.clusters:
             if ("kube", name) in ports:
                 patch["clusters"][name] = files.kubernetes(name, ports["kube", name], KUBERNETES_USER)
+                patch["clusters"][name] |= files.app_keys(world.inputs["clusters"][name].get("apps") or {})
         named = {part: things for part, things in patch.items() if things}  # a lab on the metal has no hosts
         return {"lab": str(lab_file), "patch": _laid_over(declared, named)}
 
