@@ -184,10 +184,24 @@ def manifest_path() -> Path | None:
 
 
 def shipped_objects(inputs: Mapping[str, Any]) -> list[Obj]:
-    """The objects of manifests/rbac.yaml as the owner applied them. `inputs`: {applied: bool}."""
+    """The objects of manifests/rbac.yaml as the owner applied them.
+
+    Args:
+        inputs: {applied: bool, plugin_namespace: the one that the plugin's bindings were changed to, as the file asks}.
+    """
     if not inputs.get("applied", True):
         return []
     path = manifest_path()
     found = list(_manifest(path, path.stat().st_mtime_ns)) if path else _built_in()
+    if space := inputs.get("plugin_namespace"):
+        found = [_moved(o, str(space)) for o in found]
     spaces = [o for o in found if o["kind"] == "Namespace"]
     return [*spaces, *(o for o in found if o["kind"] != "Namespace")]
+
+
+def _moved(obj: Obj, namespace: str) -> Obj:
+    """A binding of the plugin's reader in the namespace where this owner's plugin is; anything else as it was."""
+    metadata = obj["metadata"]
+    if obj["kind"] != "RoleBinding" or metadata["name"] != "labproof-plugin-reader":
+        return obj
+    return {**obj, "metadata": {**metadata, "namespace": namespace}}
