@@ -8,6 +8,7 @@ from collections import Counter
 from labproof.checks.judgement import Evidence, Fail, Judgement, Measurement, Pass, Problem, Unchecked
 from labproof.checks.registry import DEGRADED, clause_check
 from labproof.checks.subject import Subject
+from labproof.checks.transcode_proof import started
 from labproof.checks.workload_view import values_of
 from labproof.facts.reading import need
 from labproof.facts.talos import KernelLog
@@ -30,12 +31,13 @@ _STAMP = re.compile(r"^\w+: +\w+: \[[^\]]*\]: ")
 )
 def no_slowdown_under_load(subject: Subject) -> Judgement:
     """Read between the transcodes' first and last frame: a card that is cool at rest may still throttle at work."""
-    facts = subject.transcode_facts
+    facts = started(subject)
+    if isinstance(facts, Unchecked):
+        return facts
     samples = _samples(facts)
     known = [s for s in samples if s.slowdowns is not None]
     if not known:
-        why = "no sample of the card's clocks fell into a transcode"
-        return Unchecked(why if not samples else "this driver does not tell why clocks are low")
+        return _by_temperature(subject, samples)
     hot = [s for s in known if THERMAL & set(s.slowdowns or ())]
     heat = tuple(float(s.temperature) for s in known if s.temperature is not None)
     kept = (Measurement("temperature_under_load", max(heat), "C", heat),) if heat else ()
@@ -56,6 +58,7 @@ def no_slowdown_under_load(subject: Subject) -> Judgement:
     reads=("talos", "transcode"),
     causes=("W83",),
     wants=("nvidia",),
+    after=("TALOS-API-001",),
 )
 def kernel_is_quiet_while_we_work(subject: Subject) -> Judgement:
     """The kernel log is read again after the transcodes of all chains; stamps differ between two readings by a hair."""
@@ -70,6 +73,18 @@ def kernel_is_quiet_while_we_work(subject: Subject) -> Judgement:
         told = tuple(Evidence(reading.source, line) for line in new[:5])
         return Fail((Problem("W83", subject.node.name, (*told, span), values_of(subject)),))
     return Pass((span,))
+
+
+def _by_temperature(subject: Subject, samples: list[Sample]) -> Judgement:
+    """For drivers that do not tell why clocks are low: far below every card's slowdown there is no slowdown by heat."""
+    heat = tuple(float(s.temperature) for s in samples if s.temperature is not None)
+    if not heat:
+        return Unchecked("no sample of the card's clocks and temperature fell into a transcode")
+    limit = subject.cluster.probe.max_temperature_c
+    if max(heat) > limit:
+        return Unchecked(f"{max(heat):g} C under load, and this driver does not tell whether clocks are cut")
+    told = f"at most {max(heat):g} C of {limit} (probe.max_temperature_c); this driver does not tell why clocks are low"
+    return Pass((Evidence("nvidia-smi while transcoding", told),))
 
 
 def _samples(facts: TranscodeFacts) -> list[Sample]:

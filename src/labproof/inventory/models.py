@@ -218,9 +218,7 @@ class Probe(Declared):
     uid: int = 0
     max_slots: int | None = None  # never more than free - 1 unless this says so
     min_free_vram_mib: int = 1024
-    vram_mib: int | None = Field(
-        default=None, ge=96
-    )  # card memory that a pod must be able to take; not tried where not given
+    vram_mib: int | None = Field(default=None, ge=96)  # card memory that our pod must be able to take
     max_encoder_sessions: int | None = None
     max_temperature_c: int = 85
 
