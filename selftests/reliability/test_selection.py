@@ -17,9 +17,10 @@ MARKS = {
     "host": {"host"}, "vm": {"vm"}, "proxmox": {"host", "vm"}, "talos": {"talos"}, "kubernetes": {"kubernetes"},
     "workload": {"workload"}, "compute": {"talos", "workload", "transcode"}, "transcode": {"transcode"},
     "proxmox or talos": {"host", "vm", "talos"}, "talos or transcode": {"talos", "transcode"},
-    "host and vm": set(), "not host": {"vm", "talos", "kubernetes", "workload", "transcode"},
+    "host and vm": set(), "not host": {"vm", "talos", "kubernetes", "workload", "transcode", "metrics"},
+    "metrics": {"metrics"},
 }  # fmt: skip
-EMPTY = ("apps", "metrics", "gitops")
+EMPTY = ("apps", "gitops")
 #: Reverses what the suite would run; loaded with -p, as a plugin that shuffles would be.
 REVERSING = """
 import pytest

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
+from dataclasses import replace
+
 import pytest
 
 from labproof.catalogue import ffmpeg_errors, floors, gpus
 from labproof.catalogue.causes import causes
 from labproof.facts import ffmpeg
-from labproof.facts.reading import State
-from labproof.probes.transcode_sampling import QUERY, Sampler, parse_csv
+from labproof.facts.reading import State, failed, value
+from labproof.facts.transcode import Sample
+from labproof.probes.transcode_sampling import QUERY, Sampler, parse_csv, telling
 from selftests.workload.world import ran
 
 BLOCK = (
@@ -183,3 +187,35 @@ def test_floors_have_sources():
     ):
         assert floors.floor(name) > 0
         assert floors.floor_source(name).startswith("facts ")
+
+
+def samples(*rows, at=1.0):
+    """Samples of (encoder, decoder, sessions), all taken at one time."""
+    return value(tuple(Sample(at, *row, 5, 14900, 40) for row in rows), "nvidia-smi")
+
+
+IDLE = value(Sample(0.0, 0, 0, 1, 5, 14900, 40), "nvidia-smi")
+ENDED_AT_2 = replace(ran("ffmpeg"), ended=2.0)
+
+
+@pytest.mark.parametrize(
+    ("read", "tells"),
+    [
+        (samples((0, 40, 1)), True),  # one that rose is proof
+        (samples((0, 0, 2)), True),
+        (samples((0, 0, 1), (0, 0, 1)), False),  # two that did not are none of anything
+        (samples((None, None, 1)), False),
+        (samples(*[(0, 0, 1)] * 3), True),
+        (samples(*[(0, 0, 1)] * 3, at=3.0), False),  # complete only after the run had ended
+        (failed("nvidia-smi", "it was over before a sample could be taken", "slow"), False),
+        (failed("nvidia-smi", "NVML: Driver/library version mismatch", "nvidia-smi"), True),  # again is no better
+    ],
+)
+def test_a_few_still_counters_tell_nothing(read, tells):
+    assert telling(IDLE, read, ENDED_AT_2) is tells
+
+
+def test_a_run_that_was_over_at_once_is_told_from_a_card_that_does_not_answer():
+    done = Future()
+    done.set_result(ENDED_AT_2)
+    assert Sampler(lambda argv: ran(" ".join(argv), 9, "no")).until_done([done], 0.01).kind == "slow"

@@ -61,6 +61,42 @@ def shipped_driver(tag: str, branch: str) -> str | None:
     return str(rows[-1][branch]) if rows else None
 
 
+def shipped_toolkit(tag: str) -> str | None:
+    """Version of the NVIDIA container toolkit that release `tag` ships; None when the table lacks it."""
+    major, minor, patch = parse_tag(tag)
+    rows = [r for r in _table("talos_versions.yaml")["drivers"].get(f"{major}.{minor}", ()) if r["from"] <= patch]
+    return str(rows[-1]["toolkit"]) if rows else None
+
+
+def kernel_of(tag: str) -> str | None:
+    """`uname -r` of release `tag` (of its minor's last patch); None when the table lacks it."""
+    major, minor, _ = parse_tag(tag)
+    version = _table("talos_versions.yaml")["releases"].get(f"{major}.{minor}", {}).get("kernel")
+    return f"{version}-talos" if version else None
+
+
+def supported_kubernetes(tag: str) -> tuple[int, int] | None:
+    """Oldest and newest Kubernetes minor that release `tag` supports; None when the table lacks it."""
+    major, minor, _ = parse_tag(tag)
+    newest = _table("talos_versions.yaml")["releases"].get(f"{major}.{minor}", {}).get("kubernetes")
+    return (int(newest) - 5, int(newest)) if newest else None
+
+
+def newest_known() -> tuple[int, int, int]:
+    """The newest Talos release that the tables know."""
+    rows = _table("talos_versions.yaml")["releases"]
+    name = max(rows, key=lambda key: tuple(int(part) for part in key.split(".")))
+    major, minor = name.split(".")
+    return int(major), int(minor), int(rows[name]["newest_patch"])
+
+
+def newest_patch(tag: str) -> int | None:
+    """The newest patch of this minor that the tables know; None when they do not say."""
+    major, minor, _ = parse_tag(tag)
+    found = _table("talos_versions.yaml")["releases"].get(f"{major}.{minor}", {}).get("newest_patch")
+    return None if found is None else int(found)
+
+
 def installed_name(name: str, installed: frozenset[str]) -> str:
     """The name a node reports for an extension of the schematic: itself, or its alias where only that is installed."""
     bare = name.removeprefix("siderolabs/")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from labproof.checks.judgement import Fail, Judgement, Pass, Problem, Unchecked
-from labproof.checks.registry import BLOCKING, LAYERS, Clause, clauses
+from labproof.checks.registry import BLOCKING, Clause, clauses
 from labproof.checks.subject import Subject
 from labproof.facts.bundle import Facts
 from labproof.inventory.chains import Chain, Target, features_of, targets_of
@@ -59,6 +59,7 @@ class Gate:
         self.layers = frozenset(layers)
         self._judged: dict[tuple[str, str], Judgement] = {}
         self._targets: dict[str, list[Target]] = {}
+        self._blockers: dict[tuple[str, str], Blocker | None] = {}
 
     def judge(self, clause: Clause, target: Target) -> Judgement:
         """The clause's judgement for one target, evaluated once."""
@@ -98,8 +99,14 @@ class Gate:
         return first
 
     def _blocker_on(self, clause: Clause, chain: Chain) -> Blocker | None:
+        key = (clause.id, chain.id)
+        if key not in self._blockers:
+            self._blockers[key] = self._find_blocker(clause, chain)
+        return self._blockers[key]
+
+    def _find_blocker(self, clause: Clause, chain: Chain) -> Blocker | None:
         for lower in clauses().values():
-            below = LAYERS.index(lower.layer) < LAYERS.index(clause.layer) and lower.severity is BLOCKING
+            below = lower.layer in clause.below and lower.severity is BLOCKING
             if not (below or lower.id in clause.after) or lower.layer not in self.layers:
                 continue
             if below and lower.layer not in chain.layers:

@@ -8,6 +8,7 @@ from typing import TypeVar
 from labproof.facts.bundle import Facts
 from labproof.facts.host import HostFacts
 from labproof.facts.kubernetes import ClusterFacts
+from labproof.facts.metrics import MetricsFacts
 from labproof.facts.reading import need
 from labproof.facts.talos import TalosFacts
 from labproof.facts.transcode import TranscodeFacts
@@ -88,6 +89,11 @@ class Subject:
     def transcode_facts(self) -> TranscodeFacts:
         """What our transcodes did."""
         return need(self.facts.transcode(self.chain.id), f"transcodes on {self.node.name}")
+
+    @property
+    def metrics_facts(self) -> MetricsFacts:
+        """What dcgm-exporter and what scrapes it told."""
+        return need(self.facts.metrics(self.cluster.name), f"GPU metrics of {self.cluster.name}")
 
 
 _Thing = TypeVar("_Thing", Host, Vm, Node, Cluster)

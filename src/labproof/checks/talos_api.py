@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from labproof.catalogue.versions import does
 from labproof.checks.judgement import Evidence, Fail, Judgement, Pass, verdict_of
 from labproof.checks.registry import BLOCKING, DEGRADED, clause_check
 from labproof.checks.subject import Subject
 from labproof.checks.talos_view import displays, listed, log_evidence, log_lines, problem, seen, tag_of
 from labproof.facts.reading import State, Unjudged, need
+from labproof.facts.talos import TalosFacts
 
 _REFUSALS = {"no request forwarding": "T51", "not authorized": "T52", "expired": "T54"}
 
@@ -34,7 +36,7 @@ def api_answers_a_reader(subject: Subject) -> Judgement:
 
 @clause_check(
     "TALOS-GUEST-001",
-    title="The guest sees every passed function",
+    title="The guest sees every passed card",
     severity=BLOCKING,
     scope="chain",
     reads=("talos",),
@@ -42,7 +44,7 @@ def api_answers_a_reader(subject: Subject) -> Judgement:
     wants=("nvidia",),
     after=("TALOS-API-001",),
 )
-def guest_sees_every_function(subject: Subject) -> Judgement:
+def guest_sees_every_card(subject: Subject) -> Judgement:
     """Matched by vendor:device, never by address: firmware numbers the guest's buses (facts proxmox 2.4)."""
     facts = subject.talos_facts
     devices = need(facts.pci, "PCI devices of the node")
@@ -57,11 +59,33 @@ def guest_sees_every_function(subject: Subject) -> Judgement:
         expected = f"lab.yaml declares {wanted} x {gpu.device} for {node.name}"
         cause = "T57" if partial else "T56"
         return Fail((problem(subject, cause, evidence, Evidence("lab.yaml", expected), about=gpu.name),))
+    return Pass((evidence,))
+
+
+@clause_check(
+    "TALOS-GUEST-002",
+    title="The guest sees the card's further functions",
+    severity=DEGRADED,
+    scope="chain",
+    reads=("talos",),
+    causes=("T85",),
+    wants=("nvidia", "functions"),
+    after=("TALOS-GUEST-001",),
+)
+def guest_sees_every_function(subject: Subject) -> Judgement:
+    """The card computes and encodes without its audio and USB functions; a function left with the host is half a
+    passthrough: the host's driver may touch it, and the slot cannot be reset as one (facts proxmox 1, P22).
+    """
+    facts = subject.talos_facts
+    devices = need(facts.pci, "PCI devices of the node")
+    gpu = subject.chain.gpu
+    wanted = sum(1 for g in subject.lab.gpus if g.device == gpu.device and _on_node(subject, g.name))
     have = [d.vendor_device for d in devices]
     missing = [f for f in gpu.functions if have.count(f) < gpu.functions.count(f) * wanted]
+    evidence = seen(facts.pci, f"PCI functions: {listed(f'{d.address} {d.vendor_device}' for d in devices)}")
     if missing:
         expected = f"lab.yaml also declares {listed(missing)} for {gpu.name}"
-        return Fail((problem(subject, "T57", evidence, Evidence("lab.yaml", expected), about=gpu.name),))
+        return Fail((problem(subject, "T85", evidence, Evidence("lab.yaml", expected), about=gpu.name),))
     return Pass((evidence,))
 
 
@@ -85,7 +109,7 @@ def _on_node(subject: Subject, gpu: str) -> bool:
     severity=DEGRADED,
     scope="node",
     reads=("talos",),
-    causes=("T04",),
+    causes=("T04", "T45"),
     after=("TALOS-API-001",),
 )
 def version_is_the_declared_one(subject: Subject) -> Judgement:
@@ -99,5 +123,21 @@ def version_is_the_declared_one(subject: Subject) -> Judgement:
     evidence = (seen(facts.version, running), Evidence("lab.yaml", f"version: {declared}"))
     if running == declared:
         return Pass(evidence[:1])
+    if has_plain_installer(facts) and plain_installer_ends_before(declared):
+        told = seen(facts.schematic, f"no schematic and no extension: a plain installer, and {declared} has none")
+        return verdict_of([problem(subject, "T45", *evidence, told)])
     fallback = log_evidence(facts, log_lines(facts, "boot sequence"))
     return verdict_of([problem(subject, "T04", *evidence, *fallback)])
+
+
+def has_plain_installer(facts: TalosFacts) -> bool:
+    """Whether the node was installed from the plain installer image: no schematic, and no extension built in."""
+    return facts.schematic.state is State.ABSENT and facts.extensions.value == ()
+
+
+def plain_installer_ends_before(tag: str) -> bool:
+    """Whether there is no plain installer image of this release."""
+    try:
+        return not does(tag, "plain_installer")
+    except ValueError:  # lab.yaml may declare what is no release tag; that it does not run is told anyway
+        return False

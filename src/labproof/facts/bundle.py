@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from labproof.facts.host import HostFacts
 from labproof.facts.kubernetes import ClusterFacts
+from labproof.facts.metrics import MetricsFacts
 from labproof.facts.reading import Reading
 from labproof.facts.store import FactsStore
 from labproof.facts.talos import KernelLog, TalosFacts
@@ -20,6 +21,7 @@ SHAPES: dict[str, type] = {
     "workload": WorkloadFacts,
     "transcode": TranscodeFacts,
     "kernel_log": KernelLog,
+    "metrics": MetricsFacts,
 }
 
 #: Section kind of each layer, from the bottom up.
@@ -30,6 +32,7 @@ KIND_OF = {
     "kubernetes": "cluster",
     "workload": "workload",
     "transcode": "transcode",
+    "metrics": "metrics",
 }
 
 
@@ -72,3 +75,7 @@ class Facts:
     def transcode(self, chain: str) -> Reading[TranscodeFacts]:
         """What our transcodes on this chain did."""
         return self._store.section("transcode", chain, TranscodeFacts)
+
+    def metrics(self, cluster: str) -> Reading[MetricsFacts]:
+        """GPU metrics of a cluster, by its declared name."""
+        return self._store.section("metrics", cluster, MetricsFacts)

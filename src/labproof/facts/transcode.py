@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from labproof.facts.ffmpeg import Cost, Mapping, Progress, Quality, VideoStream
+from labproof.facts.metrics import EncoderWatch
 from labproof.facts.pod_command import Ran
 from labproof.facts.reading import NOT_ASKED, Reading
 from labproof.facts.workload import Floors, ImageChoice, PodSeen, Slots
@@ -110,6 +111,8 @@ class TranscodeFacts:
     floors: Reading[Floors] = NOT_ASKED
     runs: tuple[Run, ...] = ()
     at_once: Reading[AtOnce] = NOT_ASKED
+    exporter: Reading[EncoderWatch] = NOT_ASKED
+    uuids: tuple[str, ...] = ()
     created: tuple[str, ...] = ()
     left_behind: tuple[str, ...] = ()
 

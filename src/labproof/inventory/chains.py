@@ -6,8 +6,10 @@ Kubernetes no Talos); what is not declared has no clauses.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from labproof.inventory.branches import Metrics
 from labproof.inventory.models import Cluster, Gpu, Host, Lab, Node, Vm
 
 
@@ -36,6 +38,12 @@ class Chain:
             have += ["kubernetes", "workload"]
             if self.gpu_transcodes:
                 have.append("transcode")
+            if self.cluster.metrics is not None and self.gpu.device.startswith("10de:"):
+                have.append("metrics")
+            if self.cluster.apps:
+                have.append("apps")
+            if self.cluster.gitops is not None:
+                have.append("gitops")
         return tuple(have)
 
     @property
@@ -48,7 +56,7 @@ class Chain:
 class Target:
     """What one run of a clause speaks of: a chain, or a host, node or cluster with the chains that pass through it."""
 
-    scope: str  # chain | host | node | cluster
+    scope: str  # chain | host | node | cluster | app
     name: str
     chains: tuple[Chain, ...] = field(repr=False)  # a report that shows a test's parameters shows this repr
 
@@ -71,12 +79,24 @@ def targets_of(lab: Lab, scope: str, layer: str) -> tuple[Target, ...]:
     having = [c for c in chains_of(lab) if layer in c.layers]
     if scope == "chain":
         return tuple(Target("chain", c.id, (c,)) for c in having)
+    if scope == "app":
+        return tuple(_app_targets(lab, having))
     grouped: dict[str, list[Chain]] = {}
     for chain in having:
         thing = {"host": chain.host, "node": chain.node, "cluster": chain.cluster}[scope]
         if thing is not None:
             grouped.setdefault(thing.name, []).append(chain)
     return tuple(Target(scope, name, tuple(members)) for name, members in grouped.items())
+
+
+def _app_targets(lab: Lab, having: list[Chain]) -> Iterator[Target]:
+    """One target per declared app, with the chains of the node it names, else of its whole cluster."""
+    for cluster in lab.clusters:
+        for app in cluster.apps:
+            through = [c for c in having if c.cluster is not None and c.cluster.name == cluster.name]
+            own = [c for c in through if c.node is not None and app.node in (None, c.node.name)]
+            if own:
+                yield Target("app", app.name, tuple(own))
 
 
 def features_of(lab: Lab, target: Target) -> frozenset[str]:
@@ -91,6 +111,8 @@ def features_of(lab: Lab, target: Target) -> frozenset[str]:
             names.add("intel")
         if chain.gpu.power_limit_watts is not None:
             names.add("power-limit")
+        if chain.gpu.functions:
+            names.add("functions")
         if chain.vm is not None:
             names.add("vm")
             if chain.vm.mapping:
@@ -111,6 +133,9 @@ def features_of(lab: Lab, target: Target) -> frozenset[str]:
             names.add("sharing")
         if cluster.scheduling.taints:
             names.add("taints")
+        if cluster.metrics is not None:
+            names |= _metrics_features(cluster.metrics)
+        names |= {f"app:{a.kind}" for a in cluster.apps if target.scope != "app" or a.name == target.name}
         if cluster.compute:
             names.add("compute")
         if cluster.workloads:
@@ -122,3 +147,14 @@ def features_of(lab: Lab, target: Target) -> frozenset[str]:
         if cluster.plugin.flavour not in ("hostpath",):
             names.add("device-plugin")
     return frozenset(names)
+
+
+def _metrics_features(metrics: Metrics) -> set[str]:
+    names = {"metrics"}
+    if metrics.scrape != "none":
+        names.add("metrics:scrape")
+    if metrics.alerts:
+        names.add("metrics:alerts")
+    if metrics.pods:
+        names.add("metrics:pods")
+    return names

@@ -8,17 +8,13 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import Field, SecretStr, StringConstraints
+
+from labproof.inventory.branches import App, GitOps, Metrics
+from labproof.inventory.declared import Declared, Name
 
 PciAddress = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{4,}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$")]
 VendorDevice = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{4}:[0-9a-f]{4}$")]
-Name = Annotated[str, StringConstraints(min_length=1)]
-
-
-class Declared(BaseModel):
-    """Base of all models: unknown keys are errors, values are frozen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 # ------------------------------------------------------------------ hosts
@@ -112,6 +108,7 @@ class Talos(Declared):
     """Talos API of a node."""
 
     talosconfig: Name  # path
+    admin_talosconfig: str | None = None  # path of one with os:admin, for --provision; default: `talosconfig` itself
     context: str | None = None
     node: str | None = None  # address for the `node` metadata; default: the node's own
     version: str | None = None  # v1.11.6
@@ -248,6 +245,9 @@ class Cluster(Declared):
     transcode: Transcode = Transcode()
     compute: bool = True
     workloads: tuple[Workload, ...] = ()
+    metrics: Metrics | None = None
+    apps: tuple[App, ...] = ()
+    gitops: GitOps | None = None
 
 
 # ------------------------------------------------------------------ the rest
@@ -258,6 +258,19 @@ class Rights(Declared):
 
     host: Literal["root", "reader"] = "root"
     talos: Literal["os:reader", "os:operator", "os:admin"] = "os:reader"
+
+
+class Factory(Declared):
+    """An Image Factory that --provision may register schematics with; without one it asks none."""
+
+    url: Name  # https://factory.talos.dev
+    ca: str | None = None  # path of its CA, for one of your own
+    registry: str | None = None  # host in image references; default: the url's
+
+    @property
+    def image_host(self) -> str:
+        """The first part of an image reference."""
+        return self.registry or self.url.partition("://")[2].strip("/")
 
 
 class Timings(Declared):
@@ -278,6 +291,8 @@ class Timings(Declared):
     initramfs_s: float = 1800.0  # provisioning: an initramfs with all modules took 642 s (facts real-host)
     reboot_s: float = 1800.0  # provisioning: servers take long to start
     shutdown_s: float = 180.0  # provisioning: a guest's own shutdown
+    drain_s: float = 600.0  # provisioning: until all pods of a node are evicted (budgets may make it wait)
+    upgrade_s: float = 1800.0  # provisioning: pull, install and boot of a Talos image (talosctl waits 30 m)
 
 
 class Acceptance(Declared):
@@ -300,6 +315,7 @@ class Lab(Declared):
     vms: tuple[Vm, ...] = ()
     nodes: tuple[Node, ...] = ()
     clusters: tuple[Cluster, ...] = ()
+    factory: Factory | None = None
     rights: Rights = Rights()
     timings: Timings = Timings()
     exceptions: tuple[Acceptance, ...] = ()

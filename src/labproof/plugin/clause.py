@@ -17,6 +17,9 @@ MARKS_OF = {
     "K8S": ("kubernetes",),
     "POD": ("workload",),
     "CODEC": ("transcode",),
+    "METRIC": ("metrics",),
+    "APP": ("apps",),
+    "GITOPS": ("gitops",),
 }
 #: Further marks, by the beginning of the id.
 EXTRA_MARKS = dict.fromkeys(
@@ -32,9 +35,9 @@ MARK_HELP = {
     "workload": "a real pod: nvidia-smi, devices, sharing (creates pods in our own namespace)",
     "compute": "a CUDA kernel, card memory, power and heat, a quiet kernel log, a node that stays up",
     "transcode": "ffmpeg in a pod: encode, decode, both, several at once",
-    "apps": "Jellyfin, Emby, Frigate, Ollama",
-    "metrics": "dcgm-exporter and its scrape",
-    "gitops": "Flux and Argo objects that bring the stack",
+    "apps": "the owner's own programs: do they really use the card (Jellyfin, Plex, Emby, Frigate, Ollama ...)",
+    "metrics": "dcgm-exporter, what scrapes it, and the alerts that rest on it",
+    "gitops": "the Flux objects that bring the GPU stack",
     "clause(id)": "the clause of the catalogue that this test states",
 }
 

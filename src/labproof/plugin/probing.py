@@ -34,6 +34,9 @@ def add_probes(store: FactsStore, lab: Lab) -> None:
     for cluster in lab.clusters:
         probe = _guarded(f"Kubernetes probe of {cluster.name}", partial(_cluster, lab, cluster))
         store.add_probe("cluster", cluster.name, probe)
+        if cluster.metrics is not None:
+            probe = _guarded(f"metrics probe of {cluster.name}", partial(_metrics, lab, cluster))
+            store.add_probe("metrics", cluster.name, probe)
     for chain in chains_of(lab):
         if chain.cluster is not None:
             store.add_probe("workload", chain.id, _guarded("workload probe", partial(_workload, lab, chain)))
@@ -82,6 +85,12 @@ def _cluster(lab: Lab, cluster: Cluster) -> Reading[Any]:
     from labproof.probes.kubernetes import probe_cluster
 
     return probe_cluster(lab, cluster)
+
+
+def _metrics(lab: Lab, cluster: Cluster) -> Reading[Any]:
+    from labproof.probes.metrics import probe_metrics
+
+    return probe_metrics(lab, cluster)
 
 
 def _workload(lab: Lab, chain: Chain) -> Reading[Any]:

@@ -137,8 +137,9 @@ def _bench(run: Run) -> Iterator[Bench]:
 
     timings = run.lab.timings
     limits = Limits(
-        initramfs_s=timings.initramfs_s, reboot_s=timings.reboot_s, shutdown_s=timings.shutdown_s, poll_s=timings.poll_s
-    )
+        initramfs_s=timings.initramfs_s, reboot_s=timings.reboot_s, shutdown_s=timings.shutdown_s,
+        poll_s=timings.poll_s, drain_s=timings.drain_s, upgrade_s=timings.upgrade_s, pods_s=3 * timings.pod_start_s,
+    )  # fmt: skip
     folder = _journal_folder(run)
     folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -135,6 +135,7 @@ def _read(asked: _Asked, name: str, began: float, version: Reading[TalosVersion]
         firmware=asked.names("/usr/lib/firmware/nvidia", lambda entry: entry[:1].isdigit()),
         install_image=asked.install_image(),
         cri_customization=asked.cri_customization(),
+        booted_with_uki=asked.booted_with_uki(),
     )
 
 
@@ -287,6 +288,14 @@ class _Asked:
             return parse.command_line(str(rows[0].spec.get("cmdline", ""))) if rows else ""
 
         return self.read("talosctl get kernelcmdline", ask)
+
+    def booted_with_uki(self) -> Reading[bool]:
+        """How the kernel was started; a field that is false is left out of the answer (facts talos 3.5)."""
+        kind = "SecurityStates.talos.dev"
+        return self.read(
+            "talosctl get securitystate",
+            lambda s: bool(s.cosi_get(RUNTIME, kind, "securitystate").spec.get("bootedWithUKI")),
+        )
 
     def kernel_log(self) -> Reading[KernelLog]:
         """The part of the ring buffer that speaks of GPUs, modules and the boot."""

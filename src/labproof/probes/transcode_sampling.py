@@ -24,6 +24,9 @@ QUERY = ("nvidia-smi", f"--query-gpu={','.join(FIELDS)}", "--format=csv,noheader
 XML = ("nvidia-smi", "-q", "-x")
 
 
+ENOUGH_SAMPLES = 3
+
+
 class Sampler:
     """Reads counters through one container; they count for the whole card, so a baseline is taken before each run."""
 
@@ -65,9 +68,27 @@ class Sampler:
                 samples.append(last.value)
             wait(running, timeout=every_s)
         if not samples:
-            why = last.why if last is not None else "it was over before a sample could be taken"
-            return failed(" ".join(QUERY), why, "nvidia-smi")
+            if last is None:
+                return failed(" ".join(QUERY), "it was over before a sample could be taken", "slow")
+            return failed(" ".join(QUERY), last.why, "nvidia-smi")
         return value(tuple(samples), " ".join(QUERY))
+
+
+def telling(baseline: Reading[Sample], samples: Reading[tuple[Sample, ...]], ran: Ran) -> bool:
+    """Whether samples of a run say anything: a counter rose, or enough of them were complete before the run ended.
+
+    A counter that stands still in one or two samples tells nothing: the engine may have worked between them, as on a
+    machine so busy that nvidia-smi takes as long as the clip. No samples at all are a reading of their own.
+    """
+    taken = samples.value
+    if taken is None:
+        return samples.kind != "slow"
+    before = baseline.value
+    for field in ("encoder", "decoder", "sessions"):
+        start = (getattr(before, field) if before is not None else None) or 0
+        if any((getattr(sample, field) or 0) > start for sample in taken):
+            return True
+    return sum(1 for sample in taken if sample.at <= ran.ended) >= ENOUGH_SAMPLES
 
 
 def parse_csv(ran: Ran) -> Reading[Sample]:

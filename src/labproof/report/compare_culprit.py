@@ -28,7 +28,7 @@ from labproof.report.compare_snapshot import Snapshot
 #: Section of facts behind each layer.
 SECTION_OF = {
     "host": "host", "vm": "pve", "talos": "talos", "kubernetes": "cluster", "workload": "workload",
-    "transcode": "transcode",
+    "transcode": "transcode", "metrics": "metrics", "apps": "apps", "gitops": "gitops",
 }  # fmt: skip
 #: Fields whose value is a tuple of named parts: one attribute of one part is put back at a time.
 _PARTED = ("nodes", "vms")

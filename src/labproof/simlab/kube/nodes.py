@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from labproof.simlab.kube.clock import rfc3339
 from labproof.simlab.kube.kinds import Obj
+from labproof.simlab.world.states import NodeState
 
 if TYPE_CHECKING:
     from labproof.simlab.kube.cluster import SimCluster
@@ -290,3 +292,15 @@ def _evict(cluster: SimCluster, name: str) -> None:
         )
         if not for_ever:
             cluster.delete_pod(pod)
+
+
+def plain_node(name: str, inputs: Mapping[str, Any], booted_at: float) -> NodeState:
+    """A node without a GPU whose operating system nobody models: a control plane of the cluster."""
+    return NodeState(
+        name=name, address=str(inputs.get("address", "192.0.2.10")), up=bool(inputs.get("up", True)),
+        os=str(inputs.get("os", "talos")), os_version=str(inputs.get("os_version", "v1.11.6")),
+        kernel=str(inputs.get("kernel", "6.12.62-talos")), boot_id=str(inputs.get("boot_id", f"boot-{name}")),
+        booted_at=booted_at, stage="running", driver_version=None, driver_open=False, library_version=None,
+        library_root="", modules=frozenset(), gpus=(), device_nodes=(), runtime_handlers=("runc",),
+        default_runtime="runc",
+    )  # fmt: skip

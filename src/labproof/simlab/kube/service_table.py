@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from labproof.simlab.kube import discovery, operator_pods, plugin
+from labproof.simlab.kube import dcgm, discovery, operator_pods, plugin
 from labproof.simlab.kube.runtime import Image
 from labproof.simlab.kube.services import Service, forever
 
@@ -15,7 +15,7 @@ _BY_PROGRAM: dict[str, Service] = {
     "nfd-gc": forever(),
     "nvidia-validator": operator_pods.validator,
     "wait-for-toolkit": operator_pods.wait_for_toolkit,
-    "dcgm-exporter": forever(),
+    "dcgm-exporter": dcgm.dcgm_exporter,
     "nvidia-toolkit": forever(),
     "gpu-operator": forever(),
 }
