@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from labproof.facts.apps import AppsFacts
 from labproof.facts.host import HostFacts
 from labproof.facts.kubernetes import ClusterFacts
 from labproof.facts.metrics import MetricsFacts
@@ -22,6 +23,7 @@ SHAPES: dict[str, type] = {
     "transcode": TranscodeFacts,
     "kernel_log": KernelLog,
     "metrics": MetricsFacts,
+    "apps": AppsFacts,
 }
 
 #: Section kind of each layer, from the bottom up.
@@ -33,6 +35,7 @@ KIND_OF = {
     "workload": "workload",
     "transcode": "transcode",
     "metrics": "metrics",
+    "apps": "apps",
 }
 
 
@@ -79,3 +82,7 @@ class Facts:
     def metrics(self, cluster: str) -> Reading[MetricsFacts]:
         """GPU metrics of a cluster, by its declared name."""
         return self._store.section("metrics", cluster, MetricsFacts)
+
+    def apps(self, cluster: str) -> Reading[AppsFacts]:
+        """The declared apps of a cluster, by its declared name."""
+        return self._store.section("apps", cluster, AppsFacts)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from labproof.inventory.branches import Metrics
+from labproof.inventory.branches import App, Metrics
 from labproof.inventory.models import Cluster, Gpu, Host, Lab, Node, Vm
 
 
@@ -135,7 +135,8 @@ def features_of(lab: Lab, target: Target) -> frozenset[str]:
             names.add("taints")
         if cluster.metrics is not None:
             names |= _metrics_features(cluster.metrics)
-        names |= {f"app:{a.kind}" for a in cluster.apps if target.scope != "app" or a.name == target.name}
+        if target.scope == "app":
+            names |= _app_features(next(a for a in cluster.apps if a.name == target.name))
         if cluster.compute:
             names.add("compute")
         if cluster.workloads:
@@ -147,6 +148,12 @@ def features_of(lab: Lab, target: Target) -> frozenset[str]:
         if cluster.plugin.flavour not in ("hostpath",):
             names.add("device-plugin")
     return frozenset(names)
+
+
+def _app_features(app: App) -> set[str]:
+    names = {f"app:{app.kind}"}
+    given = {name for name, wanted in app.expect.model_dump().items() if wanted is not None}
+    return names | {f"app:{app.kind}:{name}" for name in given}
 
 
 def _metrics_features(metrics: Metrics) -> set[str]:

@@ -37,6 +37,9 @@ def add_probes(store: FactsStore, lab: Lab) -> None:
         if cluster.metrics is not None:
             probe = _guarded(f"metrics probe of {cluster.name}", partial(_metrics, lab, cluster))
             store.add_probe("metrics", cluster.name, probe)
+        if cluster.apps:
+            probe = _guarded(f"apps of {cluster.name}", partial(_apps, lab, cluster))
+            store.add_probe("apps", cluster.name, probe)
     for chain in chains_of(lab):
         if chain.cluster is not None:
             store.add_probe("workload", chain.id, _guarded("workload probe", partial(_workload, lab, chain)))
@@ -91,6 +94,12 @@ def _metrics(lab: Lab, cluster: Cluster) -> Reading[Any]:
     from labproof.probes.metrics import probe_metrics
 
     return probe_metrics(lab, cluster)
+
+
+def _apps(lab: Lab, cluster: Cluster) -> Reading[Any]:
+    from labproof.probes.apps import probe_apps
+
+    return probe_apps(lab, cluster)
 
 
 def _workload(lab: Lab, chain: Chain) -> Reading[Any]:
