@@ -9,7 +9,7 @@ from labproof.facts.metrics import MetricsFacts
 from labproof.facts.reading import Reading
 from labproof.facts.restart import RestartFacts
 from labproof.facts.store import FactsStore
-from labproof.facts.talos import TalosFacts
+from labproof.facts.talos import KernelLog, TalosFacts
 from labproof.facts.transcode import TranscodeFacts
 from labproof.facts.vm import PveFacts
 from labproof.facts.workload import WorkloadFacts
@@ -22,6 +22,7 @@ SHAPES: dict[str, type] = {
     "cluster": ClusterFacts,
     "workload": WorkloadFacts,
     "transcode": TranscodeFacts,
+    "kernel_log": KernelLog,
     "metrics": MetricsFacts,
     "restart": RestartFacts,
     "apps": AppsFacts,
@@ -50,7 +51,7 @@ class Facts:
     def drop(self, layer: str) -> None:
         """Forget what was read of a layer and of all above it, because it was changed."""
         layers = list(KIND_OF)
-        self._store.drop(*(KIND_OF[above] for above in layers[layers.index(layer) :]))
+        self._store.drop("kernel_log", *(KIND_OF[above] for above in layers[layers.index(layer) :]))
 
     def host(self, name: str) -> Reading[HostFacts]:
         """The host probe's facts, by the host's declared name."""
@@ -63,6 +64,10 @@ class Facts:
     def talos(self, node: str) -> Reading[TalosFacts]:
         """The Talos API's facts, by node name."""
         return self._store.section("talos", node, TalosFacts)
+
+    def kernel_log(self, node: str) -> Reading[KernelLog]:
+        """The node's kernel log once more; ask after what was done there, for it is read when first asked for."""
+        return self._store.section("kernel_log", node, KernelLog)
 
     def cluster(self, name: str) -> Reading[ClusterFacts]:
         """The Kubernetes API's facts, by cluster name."""

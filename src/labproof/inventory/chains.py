@@ -109,6 +109,8 @@ def features_of(lab: Lab, target: Target) -> frozenset[str]:
             names.add("nvidia")
         if chain.gpu.device.startswith("8086:"):
             names.add("intel")
+        if chain.gpu.power_limit_watts is not None:
+            names.add("power-limit")
         if chain.gpu.functions:
             names.add("functions")
         if chain.vm is not None:
@@ -139,6 +141,10 @@ def features_of(lab: Lab, target: Target) -> frozenset[str]:
             names.add("compute")
         if cluster.workloads:
             names.add("workloads")
+        if any(workload.vram_mib for workload in cluster.workloads):
+            names.add("vram-budget")
+        if cluster.compute and cluster.probe.vram_mib and cluster.probe.via == "pod":
+            names.add("vram-allocation")
         if cluster.plugin.flavour not in ("hostpath",):
             names.add("device-plugin")
     return frozenset(names)

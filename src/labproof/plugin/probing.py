@@ -29,6 +29,8 @@ def add_probes(store: FactsStore, lab: Lab) -> None:
     for node in lab.nodes:
         if node.talos is not None:
             store.add_probe("talos", node.name, _guarded(f"Talos probe of {node.name}", partial(_talos, lab, node)))
+            again = _guarded(f"kernel log of {node.name}", partial(_kernel_log, lab, node))
+            store.add_probe("kernel_log", node.name, again)
     for cluster in lab.clusters:
         probe = _guarded(f"Kubernetes probe of {cluster.name}", partial(_cluster, lab, cluster))
         store.add_probe("cluster", cluster.name, probe)
@@ -77,6 +79,12 @@ def _talos(lab: Lab, node: Node) -> Reading[Any]:
     from labproof.probes.talos import probe_talos
 
     return probe_talos(lab, node)
+
+
+def _kernel_log(lab: Lab, node: Node) -> Reading[Any]:
+    from labproof.probes.talos import probe_kernel_log
+
+    return probe_kernel_log(lab, node)
 
 
 def _cluster(lab: Lab, cluster: Cluster) -> Reading[Any]:
