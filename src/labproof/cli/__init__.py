@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     add_keeping_commands(commands)
     add_init(commands)
+    add_forecast(commands)
 
     words = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -64,6 +65,13 @@ def add_init(commands: Any) -> None:
 
     text = "find the GPUs of a lab, read-only, and write a commented lab.yaml"
     add_arguments(commands.add_parser("init", help=text, description=text))
+
+
+def add_forecast(commands: Any) -> None:
+    """The command that judges an upgrade before it is done."""
+    from labproof.cli.forecast import add_command
+
+    add_command(commands)
 
 
 def add_keeping_commands(commands: Any) -> None:
@@ -97,6 +105,10 @@ def _run(given: argparse.Namespace) -> int:
         from labproof.cli.init import run_init
 
         return run_init(given)
+    if given.command == "forecast":
+        from labproof.cli.forecast import run_forecast
+
+        return run_forecast(given)
     if given.command == "catalogue":
         from labproof.cli.catalogue_page import catalogue_page
         from labproof.cli.site_pages import write_pages

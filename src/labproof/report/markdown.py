@@ -61,6 +61,8 @@ def _changed(result: dict[str, Any], comparison: dict[str, Any] | None) -> list[
     ]
     if comparison:
         told += [f"- {plain(text.strip(), 2000)}" for text, _ in compared(comparison)]
+    if comparison:
+        told.append("- [the whole comparison](compare.md)")
     return ["## What changed", "", *told, ""] if told else []
 
 
