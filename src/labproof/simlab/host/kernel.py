@@ -93,7 +93,7 @@ def modules_for(device: Mapping[str, Any], extra: Mapping[str, Mapping[str, Any]
     pci_class = str(device["class"])
     out_of_tree = tuple(
         name for name, module in extra.items()
-        if vendor in module.get("drives", ()) and pci_class.startswith("0x03")
+        if {vendor, str(device["id"])} & set(module.get("drives", ())) and pci_class.startswith("0x03")
     )  # fmt: skip
     if device["id"] in _BY_ID:
         return out_of_tree + _BY_ID[str(device["id"])]
