@@ -33,6 +33,7 @@ class Draft:
     cluster: Cluster
     step: str
     pending: bool
+    layer: str = LAYER
     changes: list[Change] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -62,7 +63,7 @@ class Draft:
         if self.changes and self.pending:
             self.notes.append("the steps below come first; this one is planned again after them")
         return StepPlan(
-            self.step, LAYER, self.cluster.name, tuple(self.changes), tuple(self.refusals), tuple(self.notes)
+            self.step, self.layer, self.cluster.name, tuple(self.changes), tuple(self.refusals), tuple(self.notes)
         )
 
     def problems(self, idents: Sequence[str]) -> list[Problem]:

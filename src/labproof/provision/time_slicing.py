@@ -41,7 +41,7 @@ def plan(bench: Bench, cluster: Cluster, pending: bool = False) -> StepPlan:
 def _fill(draft: Draft) -> None:
     if draft.cluster.injection == "nri":
         return
-    foreign = device_plugin.foreign_plugin(draft)
+    foreign = device_plugin.foreign(draft, "plugin")
     if foreign is not None:
         values = manifests.helm_values(draft.cluster, device_plugin.tolerations(draft))
         device_plugin.refuse_foreign(draft, foreign, VERIFIED, CURABLE, values)
