@@ -36,7 +36,7 @@ clusters = runtime_class.clusters
 
 def plan(bench: Bench, cluster: Cluster, pending: bool = False) -> StepPlan:
     """What the cluster lacks. Reads only."""
-    return planned(Draft(bench, cluster, NAME, pending), _fill)
+    return planned(Draft(bench, cluster, NAME, pending, VERIFIED), _fill)
 
 
 def _fill(draft: Draft) -> None:
