@@ -6,7 +6,7 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def provisioned_cluster(request, provisioned_vm):
+def provisioned_cluster(request, provisioned_node):
     """Steps of the kubernetes layer, after those below; without --provision the cluster is taken as it is."""
     from labproof.plugin.provisioning import provision_layer
 

@@ -13,7 +13,7 @@ from labproof import places
 
 from .conftest import laid
 
-STEPS = ("vfio", "hostpci", "runtime_class", "device_plugin", "time_slicing", "metrics")
+STEPS = ("vfio", "hostpci", "talos_image", "runtime_class", "device_plugin", "time_slicing", "metrics")
 
 
 def command(folder, *options):
@@ -45,8 +45,9 @@ def declared(ground, tmp_path):
 def test_bare_to_green(tmp_path):
     ran = run(tmp_path, "--sim", "t4-jellyfin", "--bare", "--provision", "--allow", "all")
     assert ran.returncode == 0, ran.stdout[-3000:]
-    assert "vfio pve5: 8 changes made and verified" in ran.stdout
-    assert "hostpci moody-good: 3 changes made and verified" in ran.stdout
+    assert "vfio pve5: 10 changes made and verified" in ran.stdout
+    assert "hostpci moody-good: 5 changes made and verified" in ran.stdout
+    assert "talos_image moody-good: 5 changes made and verified" in ran.stdout
     assert "device_plugin moody: 19 changes made and verified" in ran.stdout
     assert "time_slicing moody: 4 changes made and verified" in ran.stdout
     assert "metrics moody: 5 changes made and verified" in ran.stdout

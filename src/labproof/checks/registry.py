@@ -11,7 +11,7 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cache
+from functools import cache, cached_property
 
 from labproof.checks.judgement import Fail, Judgement, Unchecked
 from labproof.checks.subject import Subject
@@ -83,14 +83,14 @@ class Clause:
     whole: bool = False
     upon: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def below(self) -> frozenset[str]:
         """Layers whose blocking clauses gate this one: the trunk below; for a branch, what carries it."""
         if self.layer in TRUNK:
             return frozenset(TRUNK[: TRUNK.index(self.layer)])
         return frozenset({*TRUNK[: TRUNK.index("kubernetes") + 1], *self.reads, *self.upon} - {self.layer})
 
-    @property
+    @cached_property
     def layer(self) -> str:
         """The highest layer the clause reads."""
         return max(self.reads, key=LAYERS.index)

@@ -17,7 +17,13 @@ from labproof.inventory.models import Lab
 from labproof.inventory.yaml_marks import Mark, read
 
 #: Keys that hold a path; relative ones are taken from lab.yaml's folder.
-PATH_KEYS = {"ssh": ("key", "known_hosts"), "pve": ("ca",), "talos": ("talosconfig",), "clusters": ("kubeconfig",)}
+PATH_KEYS = {
+    "ssh": ("key", "known_hosts"),
+    "pve": ("ca",),
+    "talos": ("talosconfig", "admin_talosconfig"),
+    "factory": ("ca",),
+    "clusters": ("kubeconfig",),
+}
 SECRET_KEYS = frozenset({"password", "token_secret", "api_key"})
 _ENV = re.compile(r"^\$\{([A-Za-z_][A-Za-z0-9_]*)\}$")
 

@@ -16,7 +16,7 @@ from labproof.facts import ffmpeg
 from labproof.facts.pod_command import Ran
 from labproof.facts.reading import NOT_ASKED, Reading, failed, value
 from labproof.facts.store import now
-from labproof.facts.transcode import AtOnce, Run, TranscodeFacts
+from labproof.facts.transcode import AtOnce, Run, Sample, TranscodeFacts
 from labproof.facts.workload import PodSeen
 from labproof.inventory.chains import Chain
 from labproof.inventory.models import Lab
@@ -24,7 +24,7 @@ from labproof.probes.pods import Busy, OwnPods
 from labproof.probes.pods_card import mates_on_card, settle_on_card
 from labproof.probes.transcode_commands import DECODE_LOOPS, Commands
 from labproof.probes.transcode_exporter import ExporterWatch
-from labproof.probes.transcode_sampling import Sampler
+from labproof.probes.transcode_sampling import Sampler, telling
 from labproof.probes.workload import Ground, declared_pod, explain, not_asked, runs, survey
 from labproof.probes.workload_inspect import floors, read_smi
 
@@ -170,6 +170,9 @@ def _single_runs(worker: Worker, commands: Commands, lab: Lab, chain: Chain) -> 
     return tuple(made)
 
 
+_ATTEMPTS = 3
+
+
 class _Maker:
     """Makes runs in one container."""
 
@@ -185,10 +188,17 @@ class _Maker:
     ) -> Run:  # fmt: skip
         """Run one command; sample the counters meanwhile; probe what it wrote; compare it with the source."""
         baseline = self._sampler.once() if sampled else NOT_ASKED
-        with ThreadPoolExecutor(1, "labproof ffmpeg") as pool:
-            future = pool.submit(self._worker.run, argv, self._timings.transcode_s)
-            samples = self._sampler.until_done([future], self._timings.sample_poll_s) if sampled else NOT_ASKED
-            ran = future.result()
+        samples: Reading[tuple[Sample, ...]] = NOT_ASKED
+        for _ in range(_ATTEMPTS):  # a run that the counters were hardly read during is measured again, never judged
+            with ThreadPoolExecutor(1, "labproof ffmpeg") as pool:
+                future = pool.submit(self._worker.run, argv, self._timings.transcode_s)
+                if sampled:
+                    samples = self._sampler.until_done([future], self._timings.sample_poll_s)
+                ran = future.result()
+            if not sampled or not ran.ok or telling(baseline, samples, ran):
+                break
+        else:
+            samples = failed(samples.source, "too few samples fell into the run to say that nothing moved", "slow")
         run = read_run(name, codec, direction, self._worker.seen, ran, frames)
         run = replace(run, baseline=baseline, samples=samples)
         if not ran.ok or argv[-1] == "-":

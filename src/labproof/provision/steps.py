@@ -8,7 +8,7 @@ from types import ModuleType
 
 from labproof.inventory.chains import Chain
 from labproof.inventory.models import Cluster
-from labproof.provision import device_plugin, hostpci, metrics, runtime_class, time_slicing, vfio
+from labproof.provision import device_plugin, hostpci, metrics, runtime_class, talos_image, time_slicing, vfio
 from labproof.provision.bench import Bench
 from labproof.provision.plan import StepPlan
 
@@ -40,6 +40,12 @@ def _nothing_below(bench: Bench, target: str) -> tuple[tuple[str, str], ...]:
     return ()
 
 
+def _machine_of(bench: Bench, node: str) -> tuple[tuple[str, str], ...]:
+    """The VM a node runs in, and its host."""
+    vm = bench.lab.node(node).vm
+    return ((hostpci.LAYER, vm), (vfio.LAYER, bench.lab.vm(vm).host)) if vm is not None else ()
+
+
 VFIO = Step(
     vfio.NAME,
     vfio.LAYER,
@@ -58,14 +64,24 @@ HOSTPCI = Step(
     chains=lambda bench, vm: bench.chains(vm=vm),
     rests_on=lambda bench, vm: ((vfio.LAYER, bench.lab.vm(vm).host),),
 )
+TALOS_IMAGE = Step(
+    talos_image.NAME,
+    talos_image.LAYER,
+    talos_image.VERIFIED,
+    targets=lambda bench: tuple(node.name for node in talos_image.nodes(bench)),
+    plan=lambda bench, node, pending: talos_image.plan(bench, bench.lab.node(node), pending),
+    chains=lambda bench, node: bench.chains(node=node),
+    rests_on=_machine_of,
+)
 
 
 def _below_cluster(bench: Bench, cluster: str) -> tuple[tuple[str, str], ...]:
-    """VMs and hosts that bear the cluster's GPU nodes."""
+    """Nodes, VMs and hosts that bear the cluster's GPU nodes."""
     chains = bench.chains(cluster=cluster)
+    nodes = [(talos_image.LAYER, chain.node.name) for chain in chains if chain.node is not None]
     vms = [(hostpci.LAYER, chain.vm.name) for chain in chains if chain.vm is not None]
     hosts = [(vfio.LAYER, chain.host.name) for chain in chains if chain.host is not None]
-    return tuple(dict.fromkeys([*vms, *hosts, (runtime_class.LAYER, cluster)]))
+    return tuple(dict.fromkeys([*nodes, *vms, *hosts, (runtime_class.LAYER, cluster)]))
 
 
 def _cluster_step(
@@ -88,7 +104,7 @@ RUNTIME_CLASS = _cluster_step(runtime_class, runtime_class.clusters, runtime_cla
 DEVICE_PLUGIN = _cluster_step(device_plugin, device_plugin.clusters, device_plugin.plan)
 TIME_SLICING = _cluster_step(time_slicing, time_slicing.clusters, time_slicing.plan)
 METRICS = _cluster_step(metrics, metrics.clusters, metrics.plan)
-STEPS: tuple[Step, ...] = (VFIO, HOSTPCI, RUNTIME_CLASS, DEVICE_PLUGIN, TIME_SLICING, METRICS)
+STEPS: tuple[Step, ...] = (VFIO, HOSTPCI, TALOS_IMAGE, RUNTIME_CLASS, DEVICE_PLUGIN, TIME_SLICING, METRICS)
 
 
 def step_of(name: str) -> Step:

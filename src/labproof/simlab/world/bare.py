@@ -11,9 +11,10 @@ from collections.abc import Collection
 from typing import Any
 
 from labproof.simlab.world.bare_cluster import bare_cluster
+from labproof.simlab.world.bare_talos import bare_node
 
-#: What can be bare: the hosts with their VMs; the clusters.
-PARTS = ("passthrough", "cluster")
+#: What can be bare: the hosts with their VMs; the Talos nodes; the clusters.
+PARTS = ("passthrough", "talos", "cluster")
 OLD_DEFAULT = "/etc/default/grub.d/00-old-default.cfg"
 ROLE = "LabproofProvisioner"
 PRIVILEGES = ("VM.Config.HWType", "VM.Config.Options", "VM.Config.CPU", "VM.Config.Memory", "VM.PowerMgmt",
@@ -29,8 +30,12 @@ def bare(inputs: dict[str, Any], parts: Collection[str] = PARTS) -> dict[str, An
             if host.get("kind", "proxmox") == "proxmox":
                 _bare_host(host)
                 _bare_guests(host)
-    if "cluster" in parts:
-        for cluster in (inputs.get("clusters") or {}).values():
+    if "talos" in parts:
+        for node in (inputs.get("nodes") or {}).values():
+            bare_node(node)
+    for cluster in (inputs.get("clusters") or {}).values():
+        cluster["rbac"] = {**(cluster.get("rbac") or {}), "drain": True}
+        if "cluster" in parts:
             bare_cluster(cluster)
     return inputs
 
