@@ -59,7 +59,7 @@ class Gate:
         self.layers = frozenset(layers)
         self._judged: dict[tuple[str, str], Judgement] = {}
         self._targets: dict[str, list[Target]] = {}
-        self._blockers: dict[tuple[str, str], Blocker | None] = {}
+        self._blockers: dict[tuple[str, str, str], Blocker | None] = {}
 
     def judge(self, clause: Clause, target: Target) -> Judgement:
         """The clause's judgement for one target, evaluated once."""
@@ -92,19 +92,19 @@ class Gate:
         """
         first: Blocker | None = None
         for chain in target.chains:
-            found = self._blocker_on(clause, chain)
+            found = self._blocker_on(clause, chain, target)
             if found is None and not clause.whole:
                 return None
             first = first or found
         return first
 
-    def _blocker_on(self, clause: Clause, chain: Chain) -> Blocker | None:
-        key = (clause.id, chain.id)
+    def _blocker_on(self, clause: Clause, chain: Chain, spoken_of: Target) -> Blocker | None:
+        key = (clause.id, chain.id, spoken_of.name if spoken_of.scope == "app" else "")
         if key not in self._blockers:
-            self._blockers[key] = self._find_blocker(clause, chain)
+            self._blockers[key] = self._find_blocker(clause, chain, spoken_of)
         return self._blockers[key]
 
-    def _find_blocker(self, clause: Clause, chain: Chain) -> Blocker | None:
+    def _find_blocker(self, clause: Clause, chain: Chain, spoken_of: Target) -> Blocker | None:
         for lower in clauses().values():
             below = lower.layer in clause.below and lower.severity is BLOCKING
             if not (below or lower.id in clause.after) or lower.layer not in self.layers:
@@ -114,12 +114,14 @@ class Gate:
             for target in self.expected_targets(lower):
                 if chain.id not in {c.id for c in target.chains}:
                     continue
+                if target.scope == spoken_of.scope == "app" and target.name != spoken_of.name:
+                    continue  # another app on the same card
                 broken = self.failing(lower, target)
                 # one of `after` that is blocked itself is not judged: it blocks only by what blocks it on this chain
                 if broken is not None and (below or self.blocker(lower, target) is None):
                     return Blocker(lower.id, target.name, broken.cause)
                 if lower.id in clause.after:  # what blocks the one before, blocks this one too
-                    deeper = self._blocker_on(lower, chain)
+                    deeper = self._blocker_on(lower, chain, target)
                     if deeper is not None:
                         return deeper
         return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from labproof.inventory.branches import Metrics
+from labproof.inventory.branches import App, Metrics
 from labproof.inventory.models import Cluster, Gpu, Host, Lab, Node, Vm
 
 
@@ -101,7 +101,7 @@ def _app_targets(lab: Lab, having: list[Chain]) -> Iterator[Target]:
 
 def features_of(lab: Lab, target: Target) -> frozenset[str]:
     """Names of the features declared for a target, against `Clause.wants`."""
-    names: set[str] = set()
+    names: set[str] = {f"acts:{word}" for word in lab.rights.acts}
     for chain in target.chains:
         if chain.host is not None:
             names.add(f"host:{chain.host.kind}")
@@ -109,6 +109,8 @@ def features_of(lab: Lab, target: Target) -> frozenset[str]:
             names.add("nvidia")
         if chain.gpu.device.startswith("8086:"):
             names.add("intel")
+        if chain.gpu.power_limit_watts is not None:
+            names.add("power-limit")
         if chain.gpu.functions:
             names.add("functions")
         if chain.vm is not None:
@@ -133,14 +135,25 @@ def features_of(lab: Lab, target: Target) -> frozenset[str]:
             names.add("taints")
         if cluster.metrics is not None:
             names |= _metrics_features(cluster.metrics)
-        names |= {f"app:{a.kind}" for a in cluster.apps if target.scope != "app" or a.name == target.name}
+        if target.scope == "app":
+            names |= _app_features(next(a for a in cluster.apps if a.name == target.name))
         if cluster.compute:
             names.add("compute")
         if cluster.workloads:
             names.add("workloads")
+        if any(workload.vram_mib for workload in cluster.workloads):
+            names.add("vram-budget")
+        if cluster.compute and cluster.probe.vram_mib and cluster.probe.via == "pod":
+            names.add("vram-allocation")
         if cluster.plugin.flavour not in ("hostpath",):
             names.add("device-plugin")
     return frozenset(names)
+
+
+def _app_features(app: App) -> set[str]:
+    names = {f"app:{app.kind}"}
+    given = {name for name, wanted in app.expect.model_dump().items() if wanted is not None}
+    return names | {f"app:{app.kind}:{name}" for name in given}
 
 
 def _metrics_features(metrics: Metrics) -> set[str]:

@@ -80,6 +80,25 @@ def probe_talos(lab: Lab, node: Node) -> Reading[TalosFacts]:
         return value(_read(asked, node.name, began, value(version, source, began)), source, began)
 
 
+def probe_kernel_log(lab: Lab, node: Node) -> Reading[KernelLog]:
+    """The kernel log alone, read again: what was added since the first reading happened while we worked.
+
+    Raises:
+        ValueError: the node declares no talos.
+    """
+    if node.talos is None:
+        raise ValueError(f"node {node.name} declares no talos")
+    target = TalosTarget(
+        node.talos.talosconfig, node.talos.context, node=node.talos.node, timeout_s=lab.timings.request_s
+    )
+    try:
+        session = TalosSession(target)
+    except TransportFailure as failure:
+        return failed("talosctl dmesg", f"{failure.target}: {failure.text}", _refusal(failure), now())
+    with session:
+        return _Asked(session, node.talos.node or node.name, admin=False).kernel_log()
+
+
 def _refusal(failure: TransportFailure) -> str:
     """Machine word of a refusal at the door."""
     for text in ("no request forwarding", "not authorized"):

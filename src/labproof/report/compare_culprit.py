@@ -247,7 +247,8 @@ def _section_name(kind: str, chain: Any) -> str:
         return str(chain.host.name)
     if kind == "talos":
         return str(chain.node.name)
-    return str(chain.cluster.name) if kind == "cluster" else str(chain.id)
+    of_cluster = ("cluster", "metrics", "apps", "gitops")
+    return str(chain.cluster.name) if kind in of_cluster else str(chain.id)
 
 
 def _target(after: Snapshot, clause: Clause | None, name: str) -> Target | None:

@@ -135,6 +135,16 @@ class CredentialFolder:
         }
         return {"kubeconfig": self.file(f"kubeconfig-{cluster}", yaml.safe_dump(config)), "context": cluster}
 
+    def app_keys(self, apps: Mapping[str, Any]) -> dict[str, Any]:
+        """`clusters[].apps`: a key file for each app that wants one; an app is declared under its workload's name."""
+        found = {}
+        for workload, entry in apps.items():
+            name = workload.partition("/")[2]
+            keys = (entry or {}).get("keys")
+            if keys:
+                found[name] = {"api_key": f"file:{self.file(f'app-{name}.key', str(keys[0]))}"}
+        return {"apps": found} if found else {}
+
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a private file so that a reader sees the old content or the new, never half."""

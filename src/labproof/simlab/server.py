@@ -240,6 +240,7 @@ class SimLab:
         for name in world.clusters:
             if ("kube", name) in ports:
                 patch["clusters"][name] = files.kubernetes(name, ports["kube", name], KUBERNETES_USER)
+                patch["clusters"][name] |= files.app_keys(world.inputs["clusters"][name].get("apps") or {})
         named = {part: things for part, things in patch.items() if things}  # a lab on the metal has no hosts
         return {"lab": str(lab_file), "patch": _laid_over(declared, named)}
 
