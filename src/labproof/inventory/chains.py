@@ -101,7 +101,7 @@ def _app_targets(lab: Lab, having: list[Chain]) -> Iterator[Target]:
 
 def features_of(lab: Lab, target: Target) -> frozenset[str]:
     """Names of the features declared for a target, against `Clause.wants`."""
-    names: set[str] = set()
+    names: set[str] = {f"acts:{word}" for word in lab.rights.acts}
     for chain in target.chains:
         if chain.host is not None:
             names.add(f"host:{chain.host.kind}")

@@ -258,6 +258,7 @@ class Rights(Declared):
 
     host: Literal["root", "reader"] = "root"
     talos: Literal["os:reader", "os:operator", "os:admin"] = "os:reader"
+    acts: tuple[Literal["vm-restart"], ...] = ()  # opt-in experiments; `--allow vm-restart` adds its word for one run
 
 
 class Factory(Declared):

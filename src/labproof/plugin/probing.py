@@ -12,7 +12,7 @@ from labproof.facts.reading import Reading, failed
 if TYPE_CHECKING:
     from labproof.facts.store import FactsStore
     from labproof.inventory.chains import Chain
-    from labproof.inventory.models import Cluster, Host, Lab, Node
+    from labproof.inventory.models import Cluster, Host, Lab, Node, Vm
 
 Probe = Callable[[], Reading[Any]]
 
@@ -44,6 +44,9 @@ def add_probes(store: FactsStore, lab: Lab) -> None:
         if chain.cluster is not None:
             store.add_probe("workload", chain.id, _guarded("workload probe", partial(_workload, lab, chain)))
             store.add_probe("transcode", chain.id, _guarded("transcode probe", partial(_transcode, lab, chain)))
+    if "vm-restart" in lab.rights.acts:
+        for vm in {c.vm.name: c.vm for c in chains_of(lab) if c.vm is not None}.values():
+            store.add_probe("restart", vm.name, _guarded("two restarts", partial(_restart, store, lab, vm)))
 
 
 def _guarded(what: str, probe: Probe) -> Probe:
@@ -94,6 +97,16 @@ def _metrics(lab: Lab, cluster: Cluster) -> Reading[Any]:
     from labproof.probes.metrics import probe_metrics
 
     return probe_metrics(lab, cluster)
+
+
+def _restart(store: FactsStore, lab: Lab, vm: Vm) -> Reading[Any]:
+    """The last thing that is done to a lab: all else is read before, as it stood."""
+    from labproof.facts.bundle import SHAPES
+    from labproof.provision.second_start import probe_restart
+
+    store.read_all({kind: shape for kind, shape in SHAPES.items() if kind != "restart"})
+    calm = lab.model_copy(update={"rights": lab.rights.model_copy(update={"acts": ()})})
+    return probe_restart(calm, vm, add_probes)
 
 
 def _apps(lab: Lab, cluster: Cluster) -> Reading[Any]:
