@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from labproof.facts.apps import AppsFacts
+from labproof.facts.gitops import GitOpsFacts
 from labproof.facts.host import HostFacts
 from labproof.facts.kubernetes import ClusterFacts
 from labproof.facts.metrics import MetricsFacts
@@ -23,6 +24,7 @@ SHAPES: dict[str, type] = {
     "transcode": TranscodeFacts,
     "metrics": MetricsFacts,
     "apps": AppsFacts,
+    "gitops": GitOpsFacts,
 }
 
 #: Section kind of each layer, from the bottom up.
@@ -35,6 +37,7 @@ KIND_OF = {
     "transcode": "transcode",
     "metrics": "metrics",
     "apps": "apps",
+    "gitops": "gitops",
 }
 
 
@@ -81,3 +84,7 @@ class Facts:
     def apps(self, cluster: str) -> Reading[AppsFacts]:
         """The declared apps of a cluster, by its declared name."""
         return self._store.section("apps", cluster, AppsFacts)
+
+    def gitops(self, cluster: str) -> Reading[GitOpsFacts]:
+        """The declared Flux objects of a cluster, by its declared name."""
+        return self._store.section("gitops", cluster, GitOpsFacts)
