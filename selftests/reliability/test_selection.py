@@ -15,7 +15,7 @@ DEGRADED = [
 ]  # fmt: skip
 MARKS = {
     "host": {"host"}, "vm": {"vm"}, "proxmox": {"host", "vm"}, "talos": {"talos"}, "kubernetes": {"kubernetes"},
-    "workload": {"workload"}, "compute": {"workload"}, "transcode": {"transcode"},
+    "workload": {"workload"}, "compute": {"talos", "workload", "transcode"}, "transcode": {"transcode"},
     "proxmox or talos": {"host", "vm", "talos"}, "talos or transcode": {"talos", "transcode"},
     "host and vm": set(), "not host": {"vm", "talos", "kubernetes", "workload", "transcode", "metrics", "apps"},
     "metrics": {"metrics"}, "apps": {"apps"},

@@ -1,4 +1,4 @@
-"""What is expected of a Talos release and of a GPU generation: `talos_versions.yaml` and `xids.yaml`, read."""
+"""What is expected of a Talos release, and what an Xid means: `talos_versions.yaml` and `xids.yaml`, read."""
 
 from __future__ import annotations
 
@@ -12,16 +12,6 @@ import yaml
 
 KMOD_FAMILIES = ("nonfree-kmod-nvidia", "nvidia-open-gpu-kernel-modules")
 TOOLKIT_FAMILY = "nvidia-container-toolkit"
-
-
-@dataclass(frozen=True)
-class Generation:
-    """A GPU generation. `last_branch` is the newest driver branch that supports it, None: all of today."""
-
-    name: str
-    gsp: bool
-    last_branch: int | None = None
-    open_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,18 +102,6 @@ def installed_name(name: str, installed: frozenset[str]) -> str:
     bare = name.removeprefix("siderolabs/")
     alias = _table("talos_versions.yaml")["aliases"].get(bare)
     return str(alias) if bare not in installed and alias in installed else bare
-
-
-def generation(vendor_device: str) -> Generation | None:
-    """Generation of an NVIDIA GPU, `10de:1eb8`; None when the table does not know the chip."""
-    vendor, _, device = vendor_device.partition(":")
-    if vendor != "10de":
-        return None
-    number = int(device, 16)
-    for row in _table("talos_versions.yaml")["generations"]:
-        if int(row["first"], 16) <= number <= int(row["last"], 16):
-            return Generation(row["name"], row["gsp"], row.get("last_branch"), row.get("open_only", False))
-    return None
 
 
 def xid(number: int) -> Xid:

@@ -88,7 +88,8 @@ def _cause(cause: Cause, named: list[Clause], faults: list[Fault], seen: dict[st
         for item in seen[fault.id]:
             lines += [*fence(f"{item['source']}\n{item['text']}".strip()), ""]
     if not recorded:
-        unproven = "No fault of the simulated lab brings it about yet (*unproven*), so there is nothing to show."
+        why = f" Not simulated because {plain(cause.not_simulated, 2000)}." if cause.not_simulated else ""
+        unproven = f"No fault of the simulated labs brings it about (*unproven*), so there is nothing to show.{why}"
         lines += ["Not recorded yet; try it below." if faults else unproven, ""]
     lines += ["## Why", "", plain(cause.impact, 2000), "", "## Fix", ""]
     lines += ["Names in angle brackets are your lab's; a report fills them in.", "", *fence(cause.advice({})), ""]

@@ -20,6 +20,7 @@ class Sample:
         encoder, decoder: utilisation in percent.
         sessions: encoder sessions open.
         memory_used, memory_free: MiB.
+        temperature: Celsius.
     """
 
     at: float
@@ -29,6 +30,7 @@ class Sample:
     memory_used: int | None
     memory_free: int | None
     temperature: int | None = None
+    slowdowns: tuple[str, ...] | None = None  # active clock event reasons: hw_slowdown, sw_thermal_slowdown ...
 
 
 @dataclass(frozen=True)

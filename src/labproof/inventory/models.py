@@ -70,6 +70,7 @@ class Gpu(Declared):
     device: VendorDevice  # 10de:1eb8
     address: PciAddress | None = None  # 0000:3b:00.0
     functions: tuple[VendorDevice, ...] = ()  # further functions of the slot (audio, USB), in order
+    power_limit_watts: float | None = Field(default=None, gt=0)  # the limit that should be in force
 
 
 # ------------------------------------------------------------------ VMs
@@ -193,7 +194,7 @@ class Workload(Declared):
     name: Name  # namespace/name of the workload (Deployment, StatefulSet, Pod prefix)
     slots: int = Field(1, ge=0)
     state: Literal["always", "on-demand", "parked"] = "always"
-    vram_mib: int | None = None
+    vram_mib: int | None = Field(default=None, ge=0)  # card memory it needs while it works
 
 
 class Probe(Declared):
@@ -214,6 +215,7 @@ class Probe(Declared):
     uid: int = 0
     max_slots: int | None = None  # never more than free - 1 unless this says so
     min_free_vram_mib: int = 1024
+    vram_mib: int | None = Field(default=None, ge=96)  # card memory that our pod must be able to take
     max_encoder_sessions: int | None = None
     max_temperature_c: int = 85
 
@@ -256,6 +258,7 @@ class Rights(Declared):
 
     host: Literal["root", "reader"] = "root"
     talos: Literal["os:reader", "os:operator", "os:admin"] = "os:reader"
+    acts: tuple[Literal["vm-restart"], ...] = ()  # opt-in experiments; `--allow vm-restart` adds its word for one run
 
 
 class Factory(Declared):

@@ -22,7 +22,9 @@ MARKS_OF = {
     "GITOPS": ("gitops",),
 }
 #: Further marks, by the beginning of the id.
-EXTRA_MARKS = {"POD-CUDA": ("compute",)}
+EXTRA_MARKS = dict.fromkeys(
+    ("POD-CUDA", "POD-VRAM", "POD-POWER", "CODEC-HEAT", "CODEC-KLOG", "TALOS-ONLY", "TALOS-SOAK"), ("compute",)
+)
 
 MARK_HELP = {
     "host": "the Proxmox or Linux host: IOMMU, VFIO, driver binding (needs SSH)",
@@ -31,7 +33,7 @@ MARK_HELP = {
     "talos": "the node's Talos Linux: image, extensions, driver (needs a talosconfig with os:reader)",
     "kubernetes": "device plugin, labels, RuntimeClass, allocatable (needs a kubeconfig with the shipped role)",
     "workload": "a real pod: nvidia-smi, devices, sharing (creates pods in our own namespace)",
-    "compute": "a CUDA kernel in a pod",
+    "compute": "a CUDA kernel, card memory, power and heat, a quiet kernel log, a node that stays up",
     "transcode": "ffmpeg in a pod: encode, decode, both, several at once",
     "apps": "the owner's own programs: do they really use the card (Jellyfin, Plex, Emby, Frigate, Ollama ...)",
     "metrics": "dcgm-exporter, what scrapes it, and the alerts that rest on it",

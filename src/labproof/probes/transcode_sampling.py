@@ -14,8 +14,12 @@ Run = Callable[[Sequence[str]], Ran]
 
 FIELDS = (
     "utilization.encoder", "utilization.decoder", "encoder.stats.sessionCount", "memory.used", "memory.free",
-    "temperature.gpu", "pstate",
+    "temperature.gpu", "pstate", "clocks_throttle_reasons.active",
 )  # fmt: skip
+#: NVML's bits of clock event reasons (nvml.h, nvmlClocksEventReason*); idle and the power cap are daily life.
+REASONS = {
+    0x8: "hw_slowdown", 0x20: "sw_thermal_slowdown", 0x40: "hw_thermal_slowdown", 0x80: "hw_power_brake_slowdown",
+}  # fmt: skip
 QUERY = ("nvidia-smi", f"--query-gpu={','.join(FIELDS)}", "--format=csv,noheader,nounits")
 XML = ("nvidia-smi", "-q", "-x")
 
@@ -47,7 +51,7 @@ class Sampler:
         return value(
             Sample(
                 ran.ended, gpu.encoder_util.value, gpu.decoder_util.value, gpu.encoder_sessions.value,
-                gpu.memory_used.value, gpu.memory_free.value, gpu.temperature.value,
+                gpu.memory_used.value, gpu.memory_free.value, gpu.temperature.value, gpu.slowdowns.value,
             ),
             ran.line(),
         )  # fmt: skip
@@ -94,4 +98,15 @@ def parse_csv(ran: Ran) -> Reading[Sample]:
     if len(cells) != len(FIELDS):
         return failed(ran.line(), f"expected {len(FIELDS)} values, got: {line[:120]!r}", "format")
     numbers = [int(float(cell)) if cell.replace(".", "", 1).isdigit() else None for cell in cells[:6]]
-    return value(Sample(ran.ended, *numbers), ran.line())
+    encoder, decoder, sessions, used, free, heat = numbers
+    sample = Sample(ran.ended, encoder, decoder, sessions, used, free, heat, _reasons(cells[-1]))
+    return value(sample, ran.line())
+
+
+def _reasons(mask: str) -> tuple[str, ...] | None:
+    """The names behind `0x0000000000000008`; None when the driver does not tell."""
+    try:
+        bits = int(mask, 16)
+    except ValueError:
+        return None
+    return tuple(name for bit, name in REASONS.items() if bits & bit)

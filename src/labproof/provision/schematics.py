@@ -11,8 +11,9 @@ from typing import Any
 
 import yaml
 
+from labproof.catalogue.gpus import generation
 from labproof.catalogue.schematic import NotComputable, canonical, id_of_text
-from labproof.catalogue.versions import KMOD_FAMILIES, TOOLKIT_FAMILY, does, generation, shipped_driver
+from labproof.catalogue.versions import KMOD_FAMILIES, TOOLKIT_FAMILY, does, shipped_driver
 from labproof.facts.talos import TalosFacts
 from labproof.inventory.models import Node
 from labproof.provision.failure import StepFailed

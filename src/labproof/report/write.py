@@ -135,7 +135,7 @@ def _card(chain: Chain) -> dict[str, str]:
     return {
         "gpu": chain.gpu.device,
         "address": chain.gpu.address or "",
-        "card": known.name if known else chain.gpu.name,
+        "card": known.name if known and known.own_row else chain.gpu.name,
     }
 
 

@@ -56,7 +56,10 @@ def _taints(cluster: SimCluster, kubelet: Kubelet, ready: str, before: Obj | Non
     if before is not None:
         rows = [dict(t) for t in before["spec"].get("taints") or [] if t["key"] not in own]
     else:
-        rows = taint_rows(dict(kubelet.state.node_taints) | dict(kubelet.inputs.get("taints") or {}))
+        # a kubelet sets its taints when it registers and never again (NodeRestriction; facts kubernetes-gpu V19)
+        joined_before = kubelet.inputs.get("registered_without_taints")
+        at_registration = {} if joined_before else dict(kubelet.state.node_taints)
+        rows = taint_rows(at_registration | dict(kubelet.inputs.get("taints") or {}))
     stamp = cluster.clock.stamp()
     old = {t["key"]: t for t in (before or {"spec": {}})["spec"].get("taints") or []}
     for status, name in (("Unknown", "unreachable"), ("False", "not-ready")):

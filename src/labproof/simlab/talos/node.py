@@ -21,6 +21,8 @@ from labproof.simlab.talos.state import Extension, LogRecord, Module, TalosState
 from labproof.simlab.world.states import Card, DeviceNode, GuestPci, Inputs, NodeGpu, NodeState, VmState
 
 _KSPP = "init_on_alloc=1 slab_nomerge= pti=on consoleblank=0 nvme_core.io_timeout=4294967295 printk.devkmsg=on"
+#: Modules of graphics extensions that load when the configuration asks for them, whether or not there is a chip.
+_GRAPHICS = {"i915": 4366336, "xe": 3252224, "amdgpu": 12713984}
 KERNEL_AFTER_START_S = 9.0  # firmware and boot loader of the VM
 
 
@@ -149,6 +151,7 @@ def _boot(
         machine_config=_machine_config(name, node_inputs, ship),
         staged_config=node_inputs.get("staged_config"),
         uki=bool(talos.get("uki", True)),
+        boot_mib=int(talos.get("boot_mib", 2048)),
         missing_files=missing,
         firmware=image.driver_of(image.kmods(extensions)[-1]) if image.kmods(extensions) else None,
         never_boots=bool(unsettled),
@@ -180,6 +183,8 @@ def _modules(
     base = [Module("virtio_net", 118784), Module("virtio_scsi", 28672), Module("bochs", 20480)]
     stock = {"nbd": 61440, "br_netfilter": 40960, "overlay": 221184}
     base += [Module(name, stock[name]) for name in wanted if name in stock]
+    installed = {e.name for e in extensions}
+    base += [Module(name, size) for name, size in _GRAPHICS.items() if name in wanted and name in installed]
     if any(e.name == "iscsi-tools" for e in extensions):
         base.append(Module("iscsi_tcp", 32768))
     return (*base, *boot.modules)

@@ -18,9 +18,9 @@ from grpclib.events import RecvRequest, listen
 from grpclib.exceptions import GRPCError
 from grpclib.server import Server, Stream
 
-from labproof.simlab.talos import actions, files, services
+from labproof.simlab.talos import actions, driver, files, services
 from labproof.simlab.talos.resources import SENSITIVE, Resource, catalogue, shuffled
-from labproof.simlab.talos.state import TalosState
+from labproof.simlab.talos.state import LogRecord, TalosState
 from labproof.simlab.talos.wire import (
     FUTURE,
     RawCodec,
@@ -271,7 +271,11 @@ async def _dmesg(node: TalosState, _request: bytes) -> AsyncIterator[bytes]:
     records = node.log
     if node.log_rotated:
         records = tuple(r for r in records if r.offset_s > 3600)
-    for record in records:
+    worked = [
+        LogRecord(at - started, driver.xid_text(gpu.address, number), priority="warning")
+        for gpu in node.gpus for at, number in gpu.card.happened
+    ]  # fmt: skip
+    for record in (*records, *worked):
         at = dt.datetime.fromtimestamp(started + record.offset_s, dt.UTC)
         stamp = at.strftime("%Y-%m-%dT%H:%M:%S.%f") + "000Z"
         line = f"{record.facility}: {record.priority:>7}: [{stamp}]: {record.text}"

@@ -24,6 +24,7 @@ class Card:
         sessions: encoder sessions open now, by owner.
         vram: MiB held now, by owner.
         decoding: decode streams running now, by owner.
+        happened: Xid numbers that work brought about since the world began, with their time (Unix seconds).
     """
 
     key: str
@@ -32,6 +33,7 @@ class Card:
     sessions: dict[str, float] = field(default_factory=dict)
     vram: dict[str, int] = field(default_factory=dict)
     decoding: dict[str, float] = field(default_factory=dict)
+    happened: list[tuple[float, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
