@@ -173,7 +173,8 @@ def _place(subject: Subject) -> int:
     from labproof.inventory.chains import chains_of
 
     gpu = subject.chain.gpu
-    alike = [c.id for c in chains_of(subject.lab) if c.node == subject.chain.node and c.gpu.device == gpu.device]
+    here = [c for c in chains_of(subject.lab) if c.node is not None and c.node.name == subject.node.name]
+    alike = [c.id for c in here if c.gpu.device == gpu.device]
     return alike.index(subject.chain.id) + 1
 
 
