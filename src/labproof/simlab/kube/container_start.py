@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from labproof.simlab.kube import driver_root, podspec, runtime
 from labproof.simlab.kube.kinds import Obj
-from labproof.simlab.kube.podrun import ContainerRun, PodRun, identity
+from labproof.simlab.kube.podrun import ContainerRun, PodRun, identity, supplemental_groups
 from labproof.simlab.kube.quantity import amount
 from labproof.simlab.pod.injection import limited
 from labproof.simlab.world.states import DeviceNode, NodeState, PodWorld
@@ -42,6 +42,7 @@ class DeviceResponse:
     env: dict[str, str] = field(default_factory=dict)
     cdi: list[str] = field(default_factory=list)
     devices: list[str] = field(default_factory=list)  # host paths
+    links: dict[str, str] = field(default_factory=dict)  # further path in the container -> host path
 
 
 def environment(
@@ -97,6 +98,7 @@ def responses(kubelet: Kubelet, run: PodRun, name: str) -> DeviceResponse:
         total.env |= part.env
         total.cdi += part.cdi
         total.devices += part.devices
+        total.links |= part.links
     return total
 
 
@@ -127,6 +129,12 @@ def build_world(kubelet: Kubelet, pod: Obj, run: PodRun, container: ContainerRun
                 "no such file or directory"
             )
         devices[path] = nodes[path]
+    for path in state.every_container:
+        if path in nodes:
+            devices[path] = nodes[path]
+    for path, target in response.links.items():  # device nodes of their own, with the host's owner and mode
+        if target in nodes:
+            devices[path] = replace(nodes[target], path=path)
     folder = read_only_folder(pod, spec, state)
     if folder:
         failed = kubelet.cluster.store.hex("container")
@@ -172,6 +180,7 @@ def build_world(kubelet: Kubelet, pod: Obj, run: PodRun, container: ContainerRun
         image=image.ref,
         env=env,
         uid=identity(pod, spec, image.uid)[0],
+        gids=frozenset({identity(pod, spec, image.uid)[1], *supplemental_groups(pod)}),
         node=state,
         devices=devices,
         allowed=frozenset(allowed),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from labproof.simlab.kube import discovery, operator_pods, plugin
+from labproof.simlab.kube import discovery, intel_plugin, operator_pods, plugin
 from labproof.simlab.kube.runtime import Image
 from labproof.simlab.kube.services import Service, forever
 
@@ -18,6 +18,9 @@ _BY_PROGRAM: dict[str, Service] = {
     "dcgm-exporter": forever(),
     "nvidia-toolkit": forever(),
     "gpu-operator": forever(),
+    "intel_gpu_device_plugin": intel_plugin.gpu_plugin,
+    "intel_deviceplugin_operator": forever(),
+    "controller": forever(),
 }
 
 
