@@ -30,7 +30,7 @@ def test_a_fault_speaks_of_what_there_is(fault):
     assert fault.cause in clauses()[fault.clause].causes
     others = {cause for ident in fault.also for cause in clauses()[ident].causes}
     assert set(fault.also_causes) <= others
-    assert fault.variation is None or fault.variation in variations("t4-jellyfin")
+    assert fault.variation is None or fault.variation in variations(fault.lab)
     assert set(fault.layers) <= set(LAYERS)
     assert not fault.layers or clauses()[fault.clause].layer in fault.layers
 

@@ -12,14 +12,14 @@ def test_there_are_sixty_faults():
     assert len(FAULTS) >= 60
 
 
-#: Those of variations.yaml may break one of two chains: test_variations.py.
-ALONE = [f for f in FAULTS.values() if f.layer != "variations"]
+#: Those of layer `variations` may break one of two chains: test_variations.py. One lab after the other.
+ALONE = sorted((f for f in FAULTS.values() if f.layer != "variations"), key=lambda f: f.lab)
 
 
 @pytest.mark.parametrize("fault", ALONE, ids=lambda f: f.id)
 def test_a_fault_leads_to_its_cause_and_nothing_else(judged, fault):
     clause = clauses()[fault.clause]
-    outcome = judged([fault.id], fault.variation, fault.layers or LAYERS)
+    outcome = judged([fault.id], fault.variation, fault.layers or LAYERS, fault.lab)
     told = outcome.describe()
     assert fault.cause in outcome.causes(fault.clause), told
     assert set(fault.also_causes) <= {c for clause in fault.also for c in outcome.causes(clause)}, told

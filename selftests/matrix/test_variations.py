@@ -75,8 +75,11 @@ TABLE = {
         "default-runtime-nvidia", "decoder-without-h264",
     ),
 }  # fmt: skip
-CASES = [(variation, fault) for variation, faults in TABLE.items() for fault in faults]
-CASES += [(f.variation, f.id) for f in FAULTS.values() if f.layer == "variations" and (f.variation, f.id) not in CASES]
+CASES = [("t4-jellyfin", variation, fault) for variation, faults in TABLE.items() for fault in faults]
+CASES += [
+    case for f in FAULTS.values()
+    if f.layer == "variations" and (case := (f.lab, f.variation, f.id)) not in CASES
+]  # fmt: skip
 
 
 def test_every_layer_of_every_listed_variation_is_broken_once():
@@ -90,11 +93,11 @@ def height(ident):
     return LAYERS.index(clauses()[ident].layer)
 
 
-@pytest.mark.parametrize(("variation", "name"), CASES, ids=[f"{v}-{f}" for v, f in CASES])
-def test_a_fault_in_a_variation_is_found_on_its_chains_only(judged, variation, name):
+@pytest.mark.parametrize(("lab", "variation", "name"), CASES, ids=[f"{v}-{f}" for _, v, f in CASES])
+def test_a_fault_in_a_variation_is_found_on_its_chains_only(judged, lab, variation, name):
     fault = FAULTS[name]
     clause = clauses()[fault.clause]
-    outcome = judged([name], variation)
+    outcome = judged([name], variation, lab=lab)
     told = outcome.describe()
     assert fault.cause in outcome.causes(fault.clause), told
     assert set(outcome.of("fail")) == {fault.clause, *fault.also}, told

@@ -171,7 +171,7 @@ def test_a_renamed_resource_leaves_the_old_name_at_zero():
 
 
 def test_a_broken_host_reaches_the_cluster():
-    faults = load_faults()
+    faults = load_faults("t4-jellyfin")
     if "vtd-off" not in faults:
         pytest.skip("the host layer has no such fault")
     cluster = moody("vtd-off")
@@ -209,7 +209,7 @@ def test_a_world_is_quick_to_build():
 
 def test_every_fault_of_this_layer_changes_the_world():
     """Only inputs are touched, and each patch still fits them: no key that nothing reads."""
-    for name, fault in load_faults().items():
+    for name, fault in load_faults("t4-jellyfin").items():
         if fault.layer == "kubernetes":
             assert set(fault.set) == {"clusters"} or fault.layers, name
             moody(name, fault.variation)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
 from labproof.simlab.faults import load_faults
-from labproof.simlab.world import load_inputs, merge_patch
+from labproof.simlab.world import known_labs, lab_folder, load_inputs, merge_patch
 from labproof.simlab.world.inputs import WorldLoader
 
 
@@ -54,7 +55,7 @@ def test_plain_numbers_stay_numbers() -> None:
 def test_faults_touch_inputs_that_exist() -> None:
     """A patch of a whole device or file may add; on known mappings its keys must not be misspelt."""
     known = load_inputs("t4-jellyfin")["hosts"]["pve5"]
-    for fault in load_faults().values():
+    for fault in load_faults("t4-jellyfin").values():
         if fault.layer in ("host", "vm"):
             patch = fault.set["hosts"]["pve5"]
             assert set(patch) <= set(known) | {"hostname", "services"}, fault.id
@@ -65,7 +66,7 @@ def test_faults_touch_inputs_that_exist() -> None:
 def test_every_fault_makes_a_world_differ() -> None:
     """A patch that changes nothing proves nothing."""
     healthy = load_inputs("t4-jellyfin")
-    for fault in load_faults().values():
+    for fault in load_faults("t4-jellyfin").values():
         if fault.variation is None and fault.layer in ("host", "vm"):
             assert load_inputs("t4-jellyfin", faults=[fault.id]) != healthy, fault.id
 
@@ -94,3 +95,22 @@ def test_unknown_names_are_refused_with_the_known_ones() -> None:
         load_inputs("t4-jellyfin", variation="no-such-variation")
     with pytest.raises(FileNotFoundError, match="t4-jellyfin"):
         load_inputs(Path("no-such-lab"))
+
+
+def test_a_fault_of_another_lab_is_refused_with_that_labs_name() -> None:
+    """It would patch machines that are not there, and the run would look healthy."""
+    with pytest.raises(KeyError, match="--sim=t4-jellyfin"):
+        load_inputs("bare-metal-rtx2070", faults=["vtd-off"])
+
+
+def test_an_owners_copy_of_a_lab_takes_that_labs_faults(tmp_path: Path) -> None:
+    """`labproof sim FOLDER` is how a lab is tried out before it is one's own."""
+    shutil.copytree(lab_folder("t4-jellyfin"), tmp_path / "mine")
+    broken = load_inputs(tmp_path / "mine", faults=["vtd-off"])
+    assert broken["hosts"]["pve5"]["firmware"]["iommu"] is False
+
+
+def test_every_lab_that_is_shipped_has_a_file_to_declare_it() -> None:
+    """A folder in labs/ is a lab of that name, with what its owner declares."""
+    assert {"t4-jellyfin", "bare-metal-rtx2070"} <= set(known_labs())
+    assert all((lab_folder(name) / "lab.yaml").is_file() for name in known_labs())

@@ -96,8 +96,8 @@ def test_the_remedy_for_missing_modules_is_the_yaml_to_paste(judge: Judge) -> No
 
 def test_functions_of_the_slot_are_counted(judge: Judge, declare: Callable[..., Lab]) -> None:
     lab = declare(gpu={"functions": ["10de:10f8"]})
-    assert causes_of(judge("TALOS-GUEST-001", lab)) == {"T57"}
-    assert isinstance(judge("TALOS-GUEST-001", lab, pci=shown((T4, AUDIO))), Pass)
+    assert causes_of(judge("TALOS-GUEST-002", lab)) == {"T85"}
+    assert isinstance(judge("TALOS-GUEST-002", lab, pci=shown((T4, AUDIO))), Pass)
 
 
 def test_declared_names_go_through_the_alias_map(judge: Judge, declare: Callable[..., Lab]) -> None:

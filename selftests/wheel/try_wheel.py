@@ -3,6 +3,7 @@
 Usage: python selftests/wheel/try_wheel.py WORK_FOLDER
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -38,6 +39,10 @@ def main(work):
     print(said.splitlines()[-1])
     assert (empty / "reports" / "latest" / "run.json").is_file()
     assert "SIMULATED" in said
+    metal = run(python, "-m", "pytest", "--pyargs", "labproof.suites", "--sim=bare-metal-rtx2070", cwd=empty)
+    print(metal.splitlines()[-1])
+    assert "SIMULATED lab goldentooth" in metal
+    assert "host" not in json.loads((empty / "reports" / "latest" / "run.json").read_text())["versions"]
     wrong = subprocess.run(
         [str(python), "-m", "pytest", "--pyargs", "labproof.suites", "-m", "proxmx"],
         cwd=empty, text=True, capture_output=True,

@@ -17,11 +17,21 @@ def test_api_answers_a_reader(judgement):
 
 
 @clause("TALOS-GUEST-001")
-def test_guest_sees_every_passed_function(judgement):
-    """The guest MUST see every function of every GPU that lab.yaml passes to it.
+def test_guest_sees_every_passed_card(judgement):
+    """The guest MUST see every GPU that lab.yaml passes to it.
 
     Preconditions: the VM runs (or the node is the metal itself)
     Expected: the declared vendor:device ids are among the node's PCI devices, as often as declared
+    """
+    assert_holds(judgement)
+
+
+@clause("TALOS-GUEST-002")
+def test_guest_sees_the_further_functions(judgement):
+    """The guest MUST see the audio and USB functions that lab.yaml declares for the card.
+
+    Preconditions: `functions` is declared for the GPU, and the guest sees the card itself
+    Expected: each declared vendor:device id is among the node's PCI devices, once per card of that model
     """
     assert_holds(judgement)
 

@@ -13,7 +13,7 @@ from labproof.simlab.pod import programs
 VECTOR_ADD = "nvcr.io/nvidia/k8s/cuda-sample:vectoradd-cuda12.5.0"
 SRC = ("-f", "lavfi", "-i", "testsrc2=size=1920x1080:rate=30:duration=2", "-pix_fmt", "yuv420p")
 CUDA = ("-hwaccel", "cuda", "-hwaccel_output_format", "cuda")
-FAULTS = {name: fault for name, fault in load_faults().items() if fault.layer in ("workload", "transcode")}
+FAULTS = {name: fault for name, fault in load_faults("t4-jellyfin").items() if fault.layer in ("workload", "transcode")}
 
 
 def said(ran):

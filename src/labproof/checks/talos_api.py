@@ -34,7 +34,7 @@ def api_answers_a_reader(subject: Subject) -> Judgement:
 
 @clause_check(
     "TALOS-GUEST-001",
-    title="The guest sees every passed function",
+    title="The guest sees every passed card",
     severity=BLOCKING,
     scope="chain",
     reads=("talos",),
@@ -42,7 +42,7 @@ def api_answers_a_reader(subject: Subject) -> Judgement:
     wants=("nvidia",),
     after=("TALOS-API-001",),
 )
-def guest_sees_every_function(subject: Subject) -> Judgement:
+def guest_sees_every_card(subject: Subject) -> Judgement:
     """Matched by vendor:device, never by address: firmware numbers the guest's buses (facts proxmox 2.4)."""
     facts = subject.talos_facts
     devices = need(facts.pci, "PCI devices of the node")
@@ -57,11 +57,33 @@ def guest_sees_every_function(subject: Subject) -> Judgement:
         expected = f"lab.yaml declares {wanted} x {gpu.device} for {node.name}"
         cause = "T57" if partial else "T56"
         return Fail((problem(subject, cause, evidence, Evidence("lab.yaml", expected), about=gpu.name),))
+    return Pass((evidence,))
+
+
+@clause_check(
+    "TALOS-GUEST-002",
+    title="The guest sees the card's further functions",
+    severity=DEGRADED,
+    scope="chain",
+    reads=("talos",),
+    causes=("T85",),
+    wants=("nvidia", "functions"),
+    after=("TALOS-GUEST-001",),
+)
+def guest_sees_every_function(subject: Subject) -> Judgement:
+    """The card computes and encodes without its audio and USB functions; a function left with the host is half a
+    passthrough: the host's driver may touch it, and the slot cannot be reset as one (facts proxmox 1, P22).
+    """
+    facts = subject.talos_facts
+    devices = need(facts.pci, "PCI devices of the node")
+    gpu = subject.chain.gpu
+    wanted = sum(1 for g in subject.lab.gpus if g.device == gpu.device and _on_node(subject, g.name))
     have = [d.vendor_device for d in devices]
     missing = [f for f in gpu.functions if have.count(f) < gpu.functions.count(f) * wanted]
+    evidence = seen(facts.pci, f"PCI functions: {listed(f'{d.address} {d.vendor_device}' for d in devices)}")
     if missing:
         expected = f"lab.yaml also declares {listed(missing)} for {gpu.name}"
-        return Fail((problem(subject, "T57", evidence, Evidence("lab.yaml", expected), about=gpu.name),))
+        return Fail((problem(subject, "T85", evidence, Evidence("lab.yaml", expected), about=gpu.name),))
     return Pass((evidence,))
 
 

@@ -57,6 +57,7 @@ class Scrubber:
                 forms = {secret, quote(secret, safe=""), encoded, secret.encode().decode("latin-1")}
                 self._known += [(form, f"<secret {name}>") for form in forms]
         self._long = [pair for pair in self._known if len(pair[0]) > _CUT_SHORTEST]
+        self._keys: dict[str, str] = {}  # the same few field names come thousands of times
         self._known.sort(key=lambda pair: -len(pair[0]))  # a secret inside another must not tear it
 
     def text(self, text: str) -> str:
@@ -81,7 +82,14 @@ class Scrubber:
         if isinstance(item, str):
             return self.text(item)
         if isinstance(item, dict):
-            return {self.text(key) if isinstance(key, str) else key: self.value(below) for key, below in item.items()}
+            return {self._key(key): self.value(below) for key, below in item.items()}
         if isinstance(item, list):
             return [self.value(below) for below in item]
         return item
+
+    def _key(self, key: Any) -> Any:
+        if not isinstance(key, str):
+            return key
+        if key not in self._keys:
+            self._keys[key] = self.text(key)
+        return self._keys[key]

@@ -13,14 +13,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from labproof.facts.atomic import write_bytes
 from labproof.facts.reading import Reading, State, failed
 from labproof.facts.scrub import Scrubber
 
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
 SCHEMA = 1
 Probe = Callable[[], Reading[Any]]
+_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
 
 
 @dataclass(frozen=True)
@@ -105,22 +109,29 @@ class FactsStore:
             return _decode(path, shape)  # live and saved facts are the same bytes, hence the same verdicts
 
     def _encode(self, reading: Reading[Any], shape: type[Any]) -> bytes:
-        from pydantic import TypeAdapter
-
-        body = TypeAdapter(Reading[shape]).dump_python(reading, mode="json")  # type: ignore[valid-type]
+        body = _adapter(shape).dump_python(reading, mode="json")
         body = self._scrubber.value(body)
         return json.dumps({"schema": SCHEMA, "reading": body}, indent=1, sort_keys=True).encode()
 
 
+def _adapter(shape: type[Any]) -> TypeAdapter[Any]:
+    """Built once a shape: making one costs more than reading the facts does."""
+    if shape not in _ADAPTERS:
+        from pydantic import TypeAdapter
+
+        _ADAPTERS[shape] = TypeAdapter(Reading[shape])  # type: ignore[valid-type]
+    return _ADAPTERS[shape]
+
+
 def _decode(path: Path, shape: type[Any]) -> Reading[Any]:
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     source = f"facts/{path.name}"
     try:
         saved = json.loads(path.read_bytes())
         if saved["schema"] != SCHEMA:
             return failed(source, f"facts schema {saved['schema']}, this labproof reads schema {SCHEMA}", "schema")
-        return TypeAdapter(Reading[shape]).validate_python(saved["reading"])  # type: ignore[valid-type]
+        return cast("Reading[Any]", _adapter(shape).validate_python(saved["reading"]))
     except (ValueError, KeyError, TypeError, ValidationError) as broken:
         return failed(source, f"not a facts file of this version: {type(broken).__name__}", "schema")
 

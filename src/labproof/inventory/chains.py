@@ -89,6 +89,8 @@ def features_of(lab: Lab, target: Target) -> frozenset[str]:
             names.add("nvidia")
         if chain.gpu.device.startswith("8086:"):
             names.add("intel")
+        if chain.gpu.functions:
+            names.add("functions")
         if chain.vm is not None:
             names.add("vm")
             if chain.vm.mapping:

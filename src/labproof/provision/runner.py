@@ -6,18 +6,20 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from labproof.inventory.chains import Chain
-from labproof.provision import guests, hands, hostpci, vfio
+from labproof.checks.registry import LAYERS as ALL_LAYERS
+from labproof.provision import guests, hands
 from labproof.provision.bench import Bench
 from labproof.provision.failure import StepFailed
 from labproof.provision.journal import Entry
 from labproof.provision.plan import Plan, StepPlan
+from labproof.provision.steps import STEPS, Step, step_of
 
-#: Layers that have a step here.
-LAYERS = (vfio.LAYER, hostpci.LAYER)
+#: Layers that have a step.
+LAYERS = tuple(dict.fromkeys(step.layer for step in STEPS))
 #: What makes other changes effective, in the order in which it is done, forwards and backwards.
 EFFECTS = ("refresh", "initramfs", "drain", "reboot", "resume", "vm-restart")
-_VERIFIED = {vfio.NAME: vfio.VERIFIED, hostpci.NAME: hostpci.VERIFIED}
+#: Facts of this layer and all above are read anew after a step: a VM that starts changes what its host shows.
+_LOWEST = ALL_LAYERS[0]
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,14 @@ class Outcome:
 def make_plan(bench: Bench, layers: Collection[str] = LAYERS) -> Plan:
     """What would be done now. Reads only."""
     steps: list[StepPlan] = []
-    waiting: dict[str, bool] = {}
-    if vfio.LAYER in layers:
-        for host in vfio.hosts(bench):
-            step = vfio.plan(bench, host)
-            waiting[host.name] = bool(step.changes)
-            steps.append(step)
-    if hostpci.LAYER in layers:
-        steps += [hostpci.plan(bench, vm, waiting.get(vm.host, False)) for vm in hostpci.vms(bench)]
+    waiting: set[tuple[str, str]] = set()  # (layer, target) of steps that have something to do
+    for step in STEPS:
+        for target in step.targets(bench) if step.layer in layers else ():
+            below = step.rests_on(bench, target)
+            found = step.plan(bench, target, bool(waiting & set(below)))
+            if found.changes or waiting & set(below):
+                waiting.add((step.layer, target))
+            steps.append(found)
     return Plan(bench.lab.lab, tuple(steps), bench.allow)
 
 
@@ -56,25 +58,23 @@ def provision(bench: Bench, layers: Collection[str] = LAYERS) -> Outcome:
     """
     lines: list[str] = []
     changed = 0
-    stopped: set[str] = set()  # hosts whose step did not end well
-    if vfio.LAYER in layers:
-        for host in vfio.hosts(bench):
-            done, well = _take(bench, vfio.plan(bench, host), lines)
-            changed += done
-            stopped |= set() if well else {host.name}
-    if hostpci.LAYER in layers:
-        for vm in hostpci.vms(bench):
-            if vm.host in stopped:
-                lines.append(f"hostpci {vm.name}: not begun, since the step of its host {vm.host} did not end well")
-                stopped.add(vm.name)
+    stopped: set[tuple[str, str]] = set()  # (layer, target) whose step did not end well
+    for step in STEPS:
+        for target in step.targets(bench) if step.layer in layers else ():
+            lame = next((below for below in step.rests_on(bench, target) if below in stopped), None)
+            if lame is not None:
+                lines.append(
+                    f"{step.name} {target}: not begun, since the step of its {lame[0]} {lame[1]} did not end well"
+                )
+                stopped.add((step.layer, target))
                 continue
-            done, well = _take(bench, hostpci.plan(bench, vm), lines)
+            done, well = _take(bench, step, step.plan(bench, target, False), lines)
             changed += done
-            stopped |= set() if well else {vm.name}
+            stopped |= set() if well else {(step.layer, target)}
     return Outcome(tuple(lines), changed, not stopped)
 
 
-def _take(bench: Bench, step: StepPlan, lines: list[str]) -> tuple[int, bool]:
+def _take(bench: Bench, kind: Step, step: StepPlan, lines: list[str]) -> tuple[int, bool]:
     """Apply and verify one step; returns how many changes were made, and whether all is well."""
     from labproof.clients.errors import TransportFailure, WaitFailed
 
@@ -96,23 +96,19 @@ def _take(bench: Bench, step: StepPlan, lines: list[str]) -> tuple[int, bool]:
             bench.journal.done(number)
             made.append(change.title)
     except (StepFailed, TransportFailure, WaitFailed) as failed:
-        bench.drop(vfio.LAYER)
+        bench.drop(_LOWEST)
         lines += [f"{name}: stopped at `{change.title}`: {failed}", *(f"{name}: was done: {title}" for title in made)]
         lines.append(f"{name}: run it again to go on, or --undo to go back")
         return len(made), False
     if not step.changes:
         return 0, True
-    bench.drop(vfio.LAYER)  # a VM that starts changes what its host shows, so the lowest layer is read anew too
-    red = bench.red(_VERIFIED[step.step], _chains(bench, step))
+    bench.drop(_LOWEST)
+    red = bench.red(kind.verified, kind.chains(bench, step.target))
     lines.append(f"{name}: {len(made)} changes made" + ("" if red else " and verified"))
     lines += [f"{name}: still red: {text}" for text in red]
     if red:
         lines.append(f"{name}: what was done is in {bench.journal.path.name}; --undo takes it back")
     return len(made), not red
-
-
-def _chains(bench: Bench, step: StepPlan) -> tuple[Chain, ...]:
-    return bench.chains(host=step.target) if step.layer == "host" else bench.chains(vm=step.target)
 
 
 # ------------------------------------------------------------------ back
@@ -137,16 +133,17 @@ def undo(bench: Bench) -> Outcome:
         for step, target in _groups(standing):
             lines += _undo_group(bench, [e for e in standing if (e.step, e.target) == (step, target)])
     except (StepFailed, TransportFailure, WaitFailed) as failed:
-        bench.drop(vfio.LAYER)
+        bench.drop(_LOWEST)
         return Outcome((f"undo stopped: {failed}", "run --undo again to go on"), 0, False)
-    bench.drop(vfio.LAYER)
+    bench.drop(_LOWEST)
     return Outcome(tuple(lines), len(lines), True)
 
 
 def _groups(entries: list[Entry]) -> list[tuple[str, str]]:
-    """Steps with their targets: VMs before hosts, the newest first."""
+    """Steps with their targets: the highest step first, of one step the newest."""
+    order = [step.name for step in STEPS]
     found = list(dict.fromkeys((e.step, e.target) for e in reversed(entries)))
-    return sorted(found, key=lambda group: group[0] != hostpci.NAME)
+    return sorted(found, key=lambda group: -order.index(step_of(group[0]).name))
 
 
 def _changed_since(bench: Bench, entries: list[Entry]) -> list[str]:

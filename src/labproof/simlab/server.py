@@ -221,7 +221,8 @@ class SimLab:
         for name in world.clusters:
             if ("kube", name) in ports:
                 patch["clusters"][name] = files.kubernetes(name, ports["kube", name], KUBERNETES_USER)
-        return {"lab": str(lab_file), "patch": _laid_over(declared, patch)}
+        named = {part: things for part, things in patch.items() if things}  # a lab on the metal has no hosts
+        return {"lab": str(lab_file), "patch": _laid_over(declared, named)}
 
 
 def _laid_over(declared: Any, patch: Any) -> Any:

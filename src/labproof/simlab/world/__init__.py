@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from labproof.simlab.world.inputs import Variation, lab_folder, load_inputs, merge_patch, variations
+from labproof.simlab.world.inputs import Variation, known_labs, lab_folder, load_inputs, merge_patch, variations
 
 if TYPE_CHECKING:
     from labproof.simlab.world.lab import World
     from labproof.simlab.world.pki import Authority, Issued, Pki
 
 __all__ = [
-    "Authority", "Issued", "Pki", "Variation", "World", "lab_folder", "load_inputs", "merge_patch", "variations",
+    "Authority", "Issued", "Pki", "Variation", "World", "known_labs", "lab_folder", "load_inputs", "merge_patch",
+    "variations",
 ]  # fmt: skip
 
 

@@ -23,8 +23,11 @@ from labproof.simlab.world.bare import bare as make_bare
 PARTS = ("hosts", "nodes", "clusters", "cards")
 
 
-class WorldLoader(yaml.SafeLoader):
-    """SafeLoader that leaves PCI addresses and classes alone (YAML 1.1 reads 0000:3b as base 60, 0300 as octal)."""
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the libyaml one where PyYAML was built with it
+
+
+class WorldLoader(_SafeLoader):  # type: ignore[misc]
+    """Safe loader that leaves PCI addresses and classes alone (YAML 1.1 reads 0000:3b as base 60, 0300 as octal)."""
 
 
 _PLAIN_INT = re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$")
@@ -75,8 +78,12 @@ def lab_folder(lab: str | Path) -> Path:
     for candidate in (path.parent if path.suffix in {".yaml", ".yml"} else path, labs_folder() / str(lab)):
         if (candidate / "world").is_dir():
             return candidate.resolve()
-    known = sorted(p.parent.name for p in labs_folder().glob("*/world"))
-    raise FileNotFoundError(f"no simulated lab {str(lab)!r}; known: {', '.join(known)}")
+    raise FileNotFoundError(f"no simulated lab {str(lab)!r}; known: {', '.join(known_labs())}")
+
+
+def known_labs() -> tuple[str, ...]:
+    """Names of the shipped labs that can be simulated."""
+    return tuple(sorted(p.parent.name for p in labs_folder().glob("*/world")))
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
@@ -158,6 +165,9 @@ def load_inputs(
             near = difflib.get_close_matches(fault, catalogue, 1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise KeyError(f"unknown fault {fault!r}; {hint}`labproof faults` lists them")
+        folder, owner = lab_folder(lab), catalogue[fault].lab
+        if folder.parent == labs_folder() and folder.name != owner:  # an owner's copy of a lab takes that lab's faults
+            raise KeyError(f"fault {fault!r} is one of lab {owner}: --sim={owner}")
         inputs = _varied(inputs, catalogue[fault].set)
     return copy.deepcopy(inputs)
 
