@@ -19,7 +19,7 @@ PLACEMENT_CAUSES = ("K13", "K14", "K16", "K23", "K33", "K59", "K76", "K90", "K91
 POD_CAUSES = (
     "K01", "K02", "K04", "K05", "K20", "K21", "K22", "K26", "K34", "K49", "K75", "K91", "K93",
 )  # fmt: skip
-SILENT_CAUSES = ("K10", "K19", "K21", "K38", "K39", "K70", "K91")
+SILENT_CAUSES = ("K10", "K19", "K21", "K38", "K39", "K51", "K52", "K70", "K91")
 
 # What a log line of a plugin that does not stay up means. The order decides: a configuration error is printed beside
 # the generic "unable to load config", a missing runtime beside "invalid device discovery strategy".
@@ -186,7 +186,12 @@ def silent_problem(view: NodeView) -> Problem:
     twin = resource.removesuffix(".shared") if resource.endswith(".shared") else f"{resource}.shared"
     if node.allocatable.get(twin, 0) > 0:
         return Problem("K10", node.name, (numbers,), view.values())
+    domain = f"{resource.partition('/')[0]}/"
+    drivers = [k for k, n in node.allocatable.items() if k.startswith(domain) and n > 0 and "monitoring" not in k]
+    if view.cluster.plugin.flavour == "intel" and drivers:  # i915 asked for, the node runs xe, or the other way round
+        return Problem("K51", node.name, (numbers,), view.values())
     for kind, cause in (
+        (Line.NO_DRM, "K52"),
         (Line.NVML, "K21"),
         (Line.NO_RUNTIME, "K19"),
         (Line.NO_DEVICES, "K19"),

@@ -28,6 +28,9 @@ class Sample:
     memory_used: int | None
     memory_free: int | None
     temperature: int | None = None
+    engines: tuple[tuple[str, int], ...] = ()  # engine, time or cycles it worked for our process; empty: not told
+    clock_mhz: int | None = None  # actual frequency of the GPU
+    idle_ms: int | None = None  # residency of its idle power state (rc6)
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,9 @@ class TranscodeFacts:
     probe: Reading[PodSeen]
     ffmpeg_version: Reading[str] = NOT_ASKED
     driver_version: Reading[str] = NOT_ASKED
+    render_node: Reading[str] = NOT_ASKED  # Intel and AMD: the node of the chain's card
+    kernel_driver: Reading[str] = NOT_ASKED  # i915, xe, amdgpu
+    kernel: Reading[str] = NOT_ASKED  # release of the running kernel
     nvidia_smi_works: Reading[bool] = NOT_ASKED
     floors: Reading[Floors] = NOT_ASKED
     runs: tuple[Run, ...] = ()

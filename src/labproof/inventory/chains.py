@@ -89,6 +89,8 @@ def features_of(lab: Lab, target: Target) -> frozenset[str]:
             names.add("nvidia")
         if chain.gpu.device.startswith("8086:"):
             names.add("intel")
+        if chain.gpu.device.startswith(("8086:", "1002:")):
+            names.add("dri")
         if chain.gpu.functions:
             names.add("functions")
         if chain.vm is not None:
@@ -115,6 +117,12 @@ def features_of(lab: Lab, target: Target) -> frozenset[str]:
             names.add("compute")
         if cluster.workloads:
             names.add("workloads")
+        names.add("own-pod" if cluster.probe.via == "pod" else "owners-pod")
+        if cluster.probe.vainfo:
+            names.add("vainfo")
+        for feature in ("low_power", "qsv", "tone_mapping", "subtitles"):
+            if getattr(cluster.transcode, feature):
+                names.add(feature.replace("_", "-"))
         if cluster.plugin.flavour not in ("hostpath",):
             names.add("device-plugin")
     return frozenset(names)

@@ -19,7 +19,7 @@ MARKS_OF = {
     "CODEC": ("transcode",),
 }
 #: Further marks, by the beginning of the id.
-EXTRA_MARKS = {"POD-CUDA": ("compute",)}
+EXTRA_MARKS = {"POD-CUDA": ("compute",), "POD-OPENCL": ("compute",)}
 
 MARK_HELP = {
     "host": "the Proxmox or Linux host: IOMMU, VFIO, driver binding (needs SSH)",

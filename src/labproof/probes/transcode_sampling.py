@@ -73,4 +73,5 @@ def parse_csv(ran: Ran) -> Reading[Sample]:
     if len(cells) != len(FIELDS):
         return failed(ran.line(), f"expected {len(FIELDS)} values, got: {line[:120]!r}", "format")
     numbers = [int(float(cell)) if cell.replace(".", "", 1).isdigit() else None for cell in cells[:6]]
-    return value(Sample(ran.ended, *numbers), ran.line())
+    encoder, decoder, sessions, used, free, heat = numbers
+    return value(Sample(ran.ended, encoder, decoder, sessions, used, free, heat), ran.line())

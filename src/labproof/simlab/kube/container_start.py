@@ -120,21 +120,7 @@ def build_world(kubelet: Kubelet, pod: Obj, run: PodRun, container: ContainerRun
     response = responses(kubelet, run, container.name)
     env = environment(kubelet, pod, spec, image, response)
     nodes = {d.path: d for d in state.device_nodes}
-    devices: dict[str, DeviceNode] = {}
-    for path in response.devices:
-        if path not in nodes:
-            failed = kubelet.cluster.store.hex("container")
-            raise CreateFailed(
-                f'failed to generate container "{failed}" spec: failed to generate spec: lstat {path}: '
-                "no such file or directory"
-            )
-        devices[path] = nodes[path]
-    for path in state.every_container:
-        if path in nodes:
-            devices[path] = nodes[path]
-    for path, target in response.links.items():  # device nodes of their own, with the host's owner and mode
-        if target in nodes:
-            devices[path] = replace(nodes[target], path=path)
+    devices = _granted(kubelet, response, identity(pod, spec, image.uid))
     folder = read_only_folder(pod, spec, state)
     if folder:
         failed = kubelet.cluster.store.hex("container")
@@ -193,6 +179,32 @@ def build_world(kubelet: Kubelet, pod: Obj, run: PodRun, container: ContainerRun
         image_inputs=kubelet.cluster.inputs.get("images") or {},
     )
     return limited(world, toolkit)
+
+
+def _granted(kubelet: Kubelet, response: DeviceResponse, owner: tuple[int, int]) -> dict[str, DeviceNode]:
+    """Device nodes that the plugin named, and those that containerd's base specification gives to all.
+
+    Raises:
+        CreateFailed: one that was named is not on the node.
+    """
+    nodes = {d.path: d for d in kubelet.state.device_nodes}
+    devices: dict[str, DeviceNode] = {}
+    for path in response.devices:
+        if path not in nodes:
+            failed = kubelet.cluster.store.hex("container")
+            raise CreateFailed(
+                f'failed to generate container "{failed}" spec: failed to generate spec: lstat {path}: '
+                "no such file or directory"
+            )
+        devices[path] = nodes[path]
+    devices |= {path: nodes[path] for path in kubelet.state.every_container if path in nodes}
+    if (kubelet.inputs.get("containerd") or {}).get("device_ownership") and owner[0]:
+        # device_ownership_from_security_context: the nodes get the workload's user, by-path mounts do not
+        devices = {path: replace(node, uid=owner[0], gid=owner[1]) for path, node in devices.items()}
+    for path, target in response.links.items():  # device nodes of their own, with the host's owner and mode
+        if target in nodes:
+            devices[path] = replace(nodes[target], path=path)
+    return devices
 
 
 def _mounted_devices(pod: Obj, spec: Obj, nodes: dict[str, DeviceNode]) -> dict[str, DeviceNode]:

@@ -24,6 +24,9 @@ def drm_files(pod: PodWorld) -> dict[str, bytes]:
         vendor, _, digits = device.vendor_device.partition(":")
         for path in (device.card_node, device.render_node):
             base = f"/sys/class/drm/{path.rpartition('/')[2]}/device"
+            for sibling in (device.card_node, device.render_node):
+                name = sibling.rpartition("/")[2]
+                found[f"{base}/drm/{name}/uevent"] = f"MAJOR=226\nDEVNAME=dri/{name}\nDEVTYPE=drm_minor\n"
             found[f"{base}/vendor"] = f"0x{vendor}\n"
             found[f"{base}/device"] = f"0x{digits}\n"
             found[f"{base}/uevent"] = (

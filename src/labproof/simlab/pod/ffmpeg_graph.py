@@ -202,7 +202,7 @@ def _described(used: Filter, pictures: Pictures) -> Pictures:
 def _tone_map(used: Filter, pictures: Pictures, spent: Pictures, around: Surroundings) -> Pictures:
     """HDR10 in, SDR out; the video processor of older chips has no such unit (facts/transcode.md 1.4)."""
     _needs(used, pictures, around, hardware=True)
-    if used.name == "tonemap_vaapi" and around.media is not None and not around.media.chip.tone_mapping:
+    if used.name == "tonemap_vaapi" and around.media is not None and not around.media.maps_hdr:
         around.log.err("VAAPI driver doesn't support HDR to SDR", used.context)
         raise around.log.filters_failed(around.encoder, errors.EINVAL)
     if used.name == "tonemap_vaapi" and pictures.transfer != "smpte2084":
@@ -255,7 +255,8 @@ def _upload(used: Filter, pictures: Pictures, spent: Pictures, around: Surroundi
         around.log.err("A hardware device reference is required to upload frames to.", used.name)
         around.log.err(f"Query format failed for '{used.context}': Invalid argument", used.context)
         raise around.log.filters_failed(around.encoder, errors.EINVAL)
-    pix_fmt = "nv12" if around.media is not None and pictures.pix_fmt == "yuv420p" else pictures.pix_fmt
+    surfaces = around.device in ("vaapi", "qsv") and pictures.pix_fmt == "yuv420p"
+    pix_fmt = "nv12" if surfaces else pictures.pix_fmt
     return replace(spent, hardware=around.device or "cuda", pix_fmt=pix_fmt)
 
 

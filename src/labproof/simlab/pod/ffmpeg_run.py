@@ -33,7 +33,7 @@ from labproof.simlab.pod.media import (
 from labproof.simlab.pod.nvcodec import DECODER_MIB, SESSION_MIB, SURFACES_MIB, CudaContext
 from labproof.simlab.pod.process import ProcessIO, ProcessKilled
 from labproof.simlab.pod.readings import slow_by_heat
-from labproof.simlab.pod.vacodec import VaContext, engines_of
+from labproof.simlab.pod.vacodec import EIO, VaContext, engines_of
 from labproof.simlab.world.states import Card, PodWorld, Process
 
 _RUNS = itertools.count(1)
@@ -120,6 +120,19 @@ def _enter_process_table(work: Work) -> int:
     return number
 
 
+def _may_hang(work: Work) -> None:
+    """A media engine that stops in the middle (facts/transcode.md W42).
+
+    Raises:
+        FfmpegError: the surface never becomes ready.
+    """
+    session = work.session
+    after = session.card.inputs.get("stops_after_frames") if isinstance(session, VaContext) else None
+    if after is not None and work.done >= float(after):
+        work.log.err("Failed to sync surface 0x4: 1 (operation failed).", work.encoder)
+        raise work.log.encoder_failed(work.encoder, EIO)
+
+
 def _count_engines(work: Work, step: float) -> None:
     process = work.pod.processes.get(work.number)
     media = next((c for c in work.contexts if isinstance(c, VaContext)), None)
@@ -149,6 +162,7 @@ async def _frames(work: Work, per_frame_ms: float) -> None:
             raise ProcessKilled
         work.elapsed += step
         _count_engines(work, step)
+        _may_hang(work)
         if work.session and work.log.build.nvenc_leak_mib * work.done > work.pod.memory_limit_mib:
             out_of_memory = getattr(work.io, "out_of_memory", None)
             if out_of_memory:  # the kubelet's process is told, so that the container can say OOMKilled

@@ -62,7 +62,7 @@ class ImageConfig:
         own_libraries: driver libraries the image brings along, name -> version; they hide the injected ones.
         cuda: CUDA runtime of its compute sample; capabilities: compute capabilities it has code for.
         va_drivers: libva driver (iHD, i965) -> full | free (without shader encoders) | old | mixed (foreign libraries);
-            va_folder: where they lie.
+            va_folder: where they lie; va_lacks: profile:entry point pairs that its build leaves out.
         opencl, onevpl: Intel's runtimes are in it.
         library_path: LD_LIBRARY_PATH without which its ffmpeg does not start.
     """
@@ -85,6 +85,7 @@ class ImageConfig:
     opencl: bool = False
     onevpl: bool = False
     library_path: str = ""
+    va_lacks: tuple[str, ...] = ()
 
 
 @lru_cache(maxsize=1)
@@ -180,5 +181,6 @@ def image_config(reference: str, image_inputs: Mapping[str, Any] | None = None) 
         va_folder=str(entry.get("va_folder", "/usr/lib/x86_64-linux-gnu/dri")),
         opencl=bool(entry.get("opencl")),
         onevpl=bool(entry.get("onevpl")),
+        va_lacks=tuple(entry.get("va_lacks") or ()),
         library_path=str(entry.get("library_path", "")),
     )

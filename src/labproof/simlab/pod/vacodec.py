@@ -5,7 +5,7 @@ Order and texts: FFmpeg libavutil/hwcontext_vaapi.c, libavcodec/vaapi_encode.c; 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from labproof.simlab.pod import ffmpeg_log as errors
@@ -47,6 +47,7 @@ class VaContext:
         name: what the command line calls it.
         pairs: (profile, entry point) that libva offers.
         low_power: the last encoder opened on it is a low-power one.
+        maps_hdr: chip and driver build have the unit that maps HDR10.
     """
 
     device: DrmDevice
@@ -55,6 +56,7 @@ class VaContext:
     pairs: frozenset[tuple[str, str]]
     chip: Chip
     low_power: bool = False
+    maps_hdr: bool = True
 
     @property
     def card(self) -> Card:
@@ -79,6 +81,7 @@ class Libva:
     device: DrmDevice | None = None
     chip: Chip | None = None
     pairs: tuple[tuple[str, str], ...] = ()
+    build: str = ""
 
 
 def open_libva(pod: PodWorld, node: str, wish: str = "") -> Libva:
@@ -90,6 +93,7 @@ def open_libva(pod: PodWorld, node: str, wish: str = "") -> Libva:
     """
     config = image_config(pod.image, pod.image_inputs)
     there = dict(config.va_drivers) if config else {}
+    lacks = config.va_lacks if config else ()
     folder = pod.env.get("LIBVA_DRIVERS_PATH") or (config.va_folder if config else "/usr/lib/x86_64-linux-gnu/dri")
     device = next((d for d in pod.node.drm if node in (d.card_node, d.render_node)), None)
     if device is None:  # a framebuffer driver without media (bochs), or another vendor's
@@ -117,19 +121,21 @@ def open_libva(pod: PodWorld, node: str, wish: str = "") -> Libva:
             continue
         lines.append(("info", "va_openDriver() returns 0"))
         vendor = chip.libva_name if name == chip.libva[0] else "Intel i965 driver for Intel(R) Gen - 2.4.1"
-        return Libva(tuple(lines), name, vendor, device, chip, offered(chip, device, there[name], device.card))
+        pairs = offered(chip, device, there[name], device.card, lacks)
+        return Libva(tuple(lines), name, vendor, device, chip, pairs, there[name])
     return Libva(tuple(lines), device=device, chip=chip)
 
 
-def offered(chip: Chip, device: DrmDevice, build: str, card: Card) -> tuple[tuple[str, str], ...]:
-    """(profile, entry point) pairs: without HuC and with the free build of the driver some are left out."""
+def offered(
+    chip: Chip, device: DrmDevice, build: str, card: Card, lacks: Collection[str] = ()
+) -> tuple[tuple[str, str], ...]:
+    """(profile, entry point) pairs: without HuC, with the free build or an image's own build some are left out."""
     if card.inputs.get("without_media"):  # a virtual function or a part without media engines (W44)
         return (("VAProfileNone", "VAEntrypointVideoProc"),)
-    fused = set(card.inputs.get("fused_off") or ())
     return tuple(
         (profile, entrypoint)
         for profile, entrypoint, huc, full in chip.profiles
-        if not (huc and not device.huc) and not (full and build == "free") and profile not in fused
+        if not (huc and not device.huc) and not (full and build == "free") and f"{profile}:{entrypoint}" not in lacks
     )
 
 
@@ -156,7 +162,8 @@ def open_vaapi(pod: PodWorld, log: Log, node: str, options: Mapping[str, str], n
     log.verbose("Initialised VAAPI connection: version 1.22", context)
     log.verbose(f"VAAPI driver: {va.vendor}.", context)
     log.verbose("Driver not found in known nonstandard list, using standard behaviour.", context)
-    return VaContext(va.device, "vaapi", name, frozenset(va.pairs), va.chip)
+    maps = va.chip.tone_mapping and va.build == "full"
+    return VaContext(va.device, "vaapi", name, frozenset(va.pairs), va.chip, maps_hdr=maps)
 
 
 def derive(pod: PodWorld, log: Log, kind: str, name: str, parent: VaContext) -> VaContext:

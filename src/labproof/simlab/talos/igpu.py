@@ -33,12 +33,13 @@ class Udev:
 
     mode: int = 0o666
     gid: int = 0
+    no_render: bool = False
 
 
 def udev_of(rules: Mapping[str, object] | None) -> Udev:
-    """Inputs `udev_dri: {mode: "0660", gid: 44}`."""
+    """Inputs `udev_dri: {mode: "0660", gid: 44, no_render: true}`."""
     rules = rules or {}
-    return Udev(int(str(rules.get("mode", "0666")), 8), int(str(rules.get("gid", 0))))
+    return Udev(int(str(rules.get("mode", "0666")), 8), int(str(rules.get("gid", 0))), bool(rules.get("no_render")))
 
 
 def boot_igpu(
@@ -209,7 +210,8 @@ def nodes_of(boot: IgpuBoot, udev: Udev) -> tuple[DeviceNode, ...]:
         card = int(device.card_node.removeprefix("/dev/dri/card"))
         render = int(device.render_node.removeprefix("/dev/dri/renderD"))
         found.append(DeviceNode(device.card_node, udev.mode, gid=udev.gid, major=226, minor=card))
-        found.append(DeviceNode(device.render_node, udev.mode, gid=udev.gid, major=226, minor=render))
+        if not udev.no_render:
+            found.append(DeviceNode(device.render_node, udev.mode, gid=udev.gid, major=226, minor=render))
     return tuple(found)
 
 
