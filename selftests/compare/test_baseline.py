@@ -1,4 +1,4 @@
-"""A baseline pins what an owner trusts; drift from it is told, and changes no verdict."""
+"""A baseline pins what an owner trusts; drift from it is a finding of its own, on the page and in the exit status."""
 
 import json
 
@@ -8,6 +8,7 @@ from labproof.cli import main
 from labproof.report import baseline
 from labproof.report.compare_runs import NoSuchRun, find
 from labproof.report.compare_snapshot import Snapshot
+from labproof.report.exit_status import exit_status
 
 from .saved import save
 
@@ -20,23 +21,57 @@ def pinned(simlab, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("fault", "text"),
+    ("fault", "kind", "text"),
     [
-        ("vtd-off", "pve5: firmware tables DMAR is gone"),
-        ("group-shared-with-usb", "pve5: IOMMU group t4: "),
-        ("card-renumbered", "pve5: PCI address 10de:1eb8: 0000:3b:00.0 -> "),
-        ("mapping-stale", "moody-good: PCI mapping t4"),
-        ("schematic-in-other-order", "moody-good: schematic: "),
+        ("vtd-off", "firmware", "pve5: firmware tables DMAR is gone"),
+        ("group-shared-with-usb", "group", "pve5: IOMMU group t4: "),
+        ("card-renumbered", "address", "pve5: PCI address 10de:1eb8: 0000:3b:00.0 -> "),
+        ("mapping-stale", "mapping", "moody-good: PCI mapping t4"),
+        ("schematic-in-other-order", "schematic", "moody-good: schematic: "),
     ],
 )
-def test_drift_of_what_is_pinned_is_a_finding_of_its_own(simlab, pinned, fault, text):
+def test_drift_of_what_is_pinned_is_a_finding_of_its_own(simlab, pinned, fault, kind, text):
     run = save(simlab, pinned, fault, [fault], after_s=60)
-    assert any(d["text"].startswith(text) for d in run.result["drift"]), run.result["drift"]
+    found = [d for d in run.result["drift"] if d["text"].startswith(text)]
+    assert found, run.result["drift"]
+    assert (found[0]["kind"], found[0]["severity"]) == (kind, "degraded")
+    assert found[0]["meaning"]
+    assert "labproof baseline set latest" in found[0]["remedy"]
     assert {d["run_id"] for d in run.result["drift"]} == {"trusted"}
+    written = pinned / "runs" / fault
+    assert "Drift from the baseline" in (written / "index.html").read_text("utf-8")
+    assert "drift from baseline trusted" in (written / "summary.md").read_text("utf-8")
+
+
+def test_every_pinned_thing_has_words_for_its_drift():
+    from labproof.report.compare_things import THINGS
+
+    pinned = {thing.name for things in THINGS.values() for thing in things if thing.pinned}
+    assert pinned == set(baseline.KINDS)
 
 
 def test_a_healthy_run_has_not_drifted(simlab, pinned):
-    assert save(simlab, pinned, "again", after_s=60).result["drift"] == []
+    run = save(simlab, pinned, "again", after_s=60)
+    assert run.result["drift"] == []
+    assert run.result["exit_status"] == 0
+
+
+def test_drift_alone_is_red_until_it_is_pinned_anew(simlab, pinned):
+    """A second card: every clause holds, and the state is another than the trusted one."""
+    moved = save(simlab, pinned, "moved", variation="two-cards", after_s=60)
+    assert {v["verdict"] for v in moved.result["verdicts"]} == {"pass"}
+    assert moved.result["drift"]
+    assert moved.result["exit_status"] == 1
+    assert "state that its baseline pins" in (pinned / "runs" / "moved" / "index.html").read_text("utf-8")
+    baseline.pin(pinned, moved)
+    assert save(simlab, pinned, "pinned", variation="two-cards", after_s=120).result["exit_status"] == 0
+
+
+def test_who_fails_on_blocking_only_is_told_of_drift_and_not_stopped():
+    found = [{"severity": "degraded", "text": "moved"}]
+    good = [{"verdict": "pass", "severity": "blocking"}]
+    assert exit_status(0, good, 0, "blocking", False, found) == 0
+    assert exit_status(0, good, 0, "degraded", False, found) == 1
 
 
 def test_what_was_not_read_has_not_drifted(simlab, pinned):
@@ -53,6 +88,7 @@ def test_the_baseline_of_another_lab_or_of_a_real_one_is_left_alone(simlab, pinn
 def test_a_torn_baseline_ends_no_run_and_is_told_by_show(simlab, pinned, capsys):
     (pinned / "baseline" / "baseline.json").write_text("{", "utf-8")
     assert save(simlab, pinned, "again", after_s=60).result["drift"] == []
+    assert "not whole" in baseline.trouble(pinned)
     assert main(["baseline", "show", "--reports", str(pinned)]) == 2
     assert "no baseline is set" in capsys.readouterr().err
 

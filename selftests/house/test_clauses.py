@@ -28,7 +28,7 @@ def test_a_clause_names_known_causes_and_layers(clause):
     assert set(clause.causes) <= set(causes())
     assert clause.causes
     assert set(clause.reads) <= set(LAYERS)
-    assert clause.scope in ("chain", "host", "node", "cluster")
+    assert clause.scope in ("chain", "host", "node", "cluster", "app")
     known = clauses()
     assert all(known[other].layer in clause.reads for other in clause.after)
 

@@ -27,4 +27,4 @@ def test_the_t4_lab_is_one_chain_over_all_layers():
     lab = load_lab(places.lab_file("t4-jellyfin"), read_secrets=False)
     (chain,) = chains_of(lab)
     assert chain.id == "pve5/0000:3b:00.0"
-    assert chain.layers == ("host", "vm", "talos", "kubernetes", "workload", "transcode")
+    assert chain.layers == ("host", "vm", "talos", "kubernetes", "workload", "transcode", "metrics", "apps")

@@ -73,6 +73,18 @@ def other_schematic(w):
     w.node["metadata"]["annotations"]["extensions.talos.dev/schematic"] = "cd" * 32
 
 
+def kubelet_too_old(w):
+    w.node["status"]["nodeInfo"]["kubeletVersion"] = "v1.30.1"
+
+
+def kubelet_newer_than_its_server(w):
+    w.node["status"]["nodeInfo"]["kubeletVersion"] = "v1.35.0"
+
+
+def talos_too_old(w):
+    w.node["status"]["nodeInfo"]["osImage"] = "Talos (v1.10.4)"
+
+
 # ---- the configuration
 
 
@@ -428,6 +440,9 @@ FAULTS = [
     (cordoned, {"K8S-NODE-002": ["K87"]}),
     (other_machine, {"K8S-NODE-003": ["K88"]}),
     (other_schematic, {"K8S-NODE-004": ["T03"]}),
+    (kubelet_too_old, {"K8S-SKEW-001": ["K130"]}),
+    (kubelet_newer_than_its_server, {"K8S-SKEW-001": ["K130"]}),
+    (talos_too_old, {"K8S-SKEW-001": ["K131"]}),
     (replicas_outside_resources, {"K8S-CONF-001": ["K01"]}),
     (crash_text_without_config_map, {"K8S-PLUGIN-001": ["K01"]}),
     (one_replica, {"K8S-CONF-001": ["K02"]}),

@@ -37,8 +37,9 @@ def test_a_recorded_node_is_read_whole():
     raw["metadata"]["name"] = mine["metadata"]["name"]
     raw["metadata"]["labels"] |= mine["metadata"]["labels"]
     world.nodes = [raw]
-    # Another machine, and containerd 1.6 lists no handlers: no sandbox has failed, so that is no finding.
-    assert findings(world, lab()) == {"K8S-NODE-003": ["K88"]}
+    # Another machine, newer than the made server, and containerd 1.6 lists no handlers: no sandbox has failed, so that
+    # is no finding.
+    assert findings(world, lab()) == {"K8S-NODE-003": ["K88"], "K8S-SKEW-001": ["K130"]}
 
 
 @pytest.mark.parametrize(("file", "cause"), [("s09c-all-unhealthy", "K38"), ("s09f-plugin-gone", "K38")])

@@ -21,7 +21,9 @@ from labproof.provision.scopes import allowed
 from labproof.simlab.server import SimLab
 
 ALL = allowed(["all"])
-LIMITS = Limits(initramfs_s=20, refresh_s=20, reboot_s=20, shutdown_s=5, poll_s=0.05)
+LIMITS = Limits(
+    initramfs_s=20, refresh_s=20, reboot_s=20, shutdown_s=5, drain_s=20, upgrade_s=20, node_ready_s=20, poll_s=0.05
+)
 _COUNTER = itertools.count()
 
 
@@ -54,6 +56,7 @@ class Ground:
     sim: SimLab
     folder: Path
     variation: str | None = None
+    layers: tuple = ("host", "vm", "talos")
     patch: dict = field(default_factory=dict)
     told: list = field(default_factory=list)
 
@@ -89,11 +92,11 @@ class Ground:
 
     def plan(self, **options):
         with self.bench(**options) as bench:
-            return runner.make_plan(bench)
+            return runner.make_plan(bench, self.layers)
 
     def provision(self, **options):
         with self.bench(**options) as bench:
-            return runner.provision(bench)
+            return runner.provision(bench, self.layers)
 
     def undo(self, **options):
         with self.bench(**options) as bench:
@@ -112,7 +115,7 @@ class Ground:
         return {key: ruling for key, ruling in rulings.items() if ruling.verdict != "pass"}
 
     def world(self):
-        """Everything provisioning may touch: files with modes, arguments, drivers, configurations, mappings."""
+        """Everything provisioning may touch: files, arguments, drivers, configurations, mappings, images of nodes."""
         host, node = self.sim.world.hosts["pve5"], self.sim.world.pve["pve5"]
         files = {p: (e["text"], e.get("mode", "0644")) for p, e in host.inputs["files"].items() if e.get("text")}
         return {
@@ -127,6 +130,19 @@ class Ground:
             "pending": {v: node.pending(int(v)) for v in node.vms},
             "running": {v: q.argv for v, q in sorted(host.qemus.items())},
             "mappings": copy.deepcopy(dict(node.mappings)),
+            "nodes": {name: self.node(name) for name in self.sim.world.nodes},
+        }
+
+    def node(self, name):
+        """What a Talos node runs and will run, byte for byte, and whether pods are let on it."""
+        state = self.sim.world.nodes[name]
+        object_ = next(o for c in self.sim.world.clusters.values() for o in c.store.each("nodes")
+                       if o["metadata"]["name"] == name)  # fmt: skip
+        return {
+            "image": (state.os_version, state.schematic, tuple((e.name, e.version) for e in state.installed)),
+            "config": state.machine_config,
+            "staged": state.staged_config,
+            "cordoned": object_["spec"].get("unschedulable"),
         }
 
     def etc(self):
@@ -160,13 +176,13 @@ def laid(base, patch):
 
 @pytest.fixture(scope="session")
 def bare_simlab():
-    with SimLab("t4-jellyfin", bare=True) as lab:
+    with SimLab("t4-jellyfin", bare=("passthrough", "talos")) as lab:
         yield lab
 
 
 @pytest.fixture
 def ground(bare_simlab, tmp_path):
-    """A bare T4 lab."""
+    """A T4 lab whose host and VM are bare."""
     return Ground(bare_simlab, tmp_path).reset()
 
 

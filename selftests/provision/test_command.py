@@ -13,6 +13,8 @@ from labproof import places
 
 from .conftest import laid
 
+STEPS = ("vfio", "hostpci", "runtime_class", "device_plugin", "time_slicing")
+
 
 def command(folder, *options):
     return [
@@ -43,8 +45,11 @@ def declared(ground, tmp_path):
 def test_bare_to_green(tmp_path):
     ran = run(tmp_path, "--sim", "t4-jellyfin", "--bare", "--provision", "--allow", "all")
     assert ran.returncode == 0, ran.stdout[-3000:]
-    assert "vfio pve5: 8 changes made and verified" in ran.stdout
-    assert "hostpci moody-good: 3 changes made and verified" in ran.stdout
+    assert "vfio pve5: 10 changes made and verified" in ran.stdout
+    assert "hostpci moody-good: 5 changes made and verified" in ran.stdout
+    assert "talos_image moody-good: 5 changes made and verified" in ran.stdout
+    assert "device_plugin moody: 19 changes made and verified" in ran.stdout
+    assert "time_slicing moody: 4 changes made and verified" in ran.stdout
 
 
 def test_a_plan_changes_nothing_and_is_no_failure(declared, ground):
@@ -53,7 +58,7 @@ def test_a_plan_changes_nothing_and_is_no_failure(declared, ground):
     assert ran.returncode == 0, ran.stdout[-3000:]
     assert "Missing: --allow host-boot --allow host-reboot" in ran.stdout
     plan = json.loads((declared / "plan.json").read_text())
-    assert [step["step"] for step in plan["steps"]] == ["vfio", "hostpci"]
+    assert [step["step"] for step in plan["steps"]] == list(STEPS)
     assert not list((declared / "reports/runs").iterdir())
     assert not list((declared / "reports").rglob("journal.jsonl"))
     assert ground.world() == before

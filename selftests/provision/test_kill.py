@@ -5,9 +5,10 @@ import pytest
 from labproof.provision import hands
 from selftests.provision.conftest import FragileJournal, Killed
 
-#: Changes of a whole run from bare: two own files, arguments, refresh, initramfs, guests, reboot, guests; mapping,
-#: configuration, restart.
-CHANGES = 11
+#: Changes of a whole run from bare. Host: two own files, arguments, refresh, initramfs, node drained, guests shut
+#: down, reboot, guests, node back. VM: mapping, configuration, drained, restart, back. Talos: schematic,
+#: configuration, drained, upgrade, back.
+CHANGES = 20
 #: Each change is announced (two moments: before and after the line is on the disk), made, and noted (two moments).
 ANNOUNCED, MADE = 1, 2
 
@@ -19,23 +20,47 @@ def killed(ground, change, moment):
         ground.provision(journal=journal)
 
 
-@pytest.mark.parametrize("moment", [ANNOUNCED, MADE], ids=["announced", "made"])
-@pytest.mark.parametrize("change", range(CHANGES))
-def test_a_killed_run_can_be_taken_back_or_finished(ground, change, moment):
+def test_there_are_so_many_changes(ground):
+    assert ground.provision().changed == CHANGES
+
+
+def test_killed_at_every_change_one_after_the_other_the_runs_converge(ground):
+    """Every second run gets one change further than the one before; the last one finds nothing to do."""
     before = ground.world()
-    killed(ground, change, moment)
+    for deaths in range(4 * CHANGES):
+        lives = 4 * (deaths // 2) + (ANNOUNCED, MADE)[deaths % 2]
+        try:
+            outcome = ground.provision(journal=FragileJournal(ground.journal.path.parent, lives))
+        except Killed:
+            continue
+        break
+    assert deaths >= 8
+    assert outcome.complete, "\n".join(outcome.lines)
+    assert ground.plan().empty
+    assert ground.red(("host", "vm", "talos")) == {}
     back = ground.undo()
     assert back.complete, "\n".join(back.lines)
     assert ground.world() == before
-    killed(ground, change, moment)
+
+
+@pytest.mark.parametrize("change", range(CHANGES))
+def test_a_killed_run_can_be_taken_back(ground, change):
+    """One world for both moments: after going back it is as it was."""
+    before = ground.world()
+    for moment in (ANNOUNCED, MADE):
+        killed(ground, change, moment)
+        back = ground.undo()
+        assert back.complete, "\n".join(back.lines)
+        assert ground.world() == before
+
+
+@pytest.mark.parametrize("change", [1, 7, 13, 17, 18])
+def test_a_killed_run_can_be_finished(ground, change):
+    killed(ground, change, MADE)
     outcome = ground.provision()
     assert outcome.complete, "\n".join(outcome.lines)
     assert ground.plan().empty
-    assert ground.red(("host", "vm")) == {}
-
-
-def test_there_are_so_many_changes(ground):
-    assert ground.provision().changed == CHANGES
+    assert ground.red(("host", "vm", "talos")) == {}
 
 
 def test_a_line_cut_short_is_one_that_was_never_written(ground):
@@ -47,7 +72,7 @@ def test_a_line_cut_short_is_one_that_was_never_written(ground):
     assert ground.plan().steps[0].changes
 
 
-@pytest.mark.parametrize("calls", [0, 1, 2, 4, 6, 8])
+@pytest.mark.parametrize("calls", [0, 1, 2, 3, 5, 7, 10, 14])
 def test_an_undo_that_is_killed_is_finished_by_the_next(ground, monkeypatch, calls):
     """Killed before its n-th call of a hand; then the next one does the rest."""
     before = ground.world()

@@ -2,8 +2,9 @@
 
     python -m selftests.reliability.talkative CANARIES LAB --overlay FILE
 
-CANARIES is a JSON file: `password`, `ticket`, `csrf`, `bearer` and `plugin` are what this lab's servers accept and hand
-out, `lines` is what its logs say, and with `echo` the servers answer only refusals that repeat the credentials.
+CANARIES is a JSON file: `password`, `ssh_password`, `ticket`, `csrf`, `bearer` and `plugin` are what this lab's
+servers accept and hand out, `lines` is what its logs say, and with `echo` the servers answer only refusals that
+repeat the credentials.
 """
 
 import itertools
@@ -12,7 +13,7 @@ import sys
 from pathlib import Path
 
 from labproof.simlab.__main__ import main
-from labproof.simlab.host import machine
+from labproof.simlab.host import machine, ssh
 from labproof.simlab.kube import http_base, plugin
 from labproof.simlab.kube import server as kube
 from labproof.simlab.kube.admission import Refused
@@ -23,7 +24,10 @@ from labproof.simlab.talos import wire
 
 
 def grant(told):
-    """Known credentials at PVE and Kubernetes; `echo`: they come back in every refusal."""
+    """Known credentials at the host, PVE and Kubernetes; `echo`: they come back in the refusals of the last two."""
+    ssh.Server.public_key_auth_supported = lambda server: False
+    ssh.Server.password_auth_supported = lambda server: True
+    ssh.Server.validate_password = lambda server, user, word: (user, word) == ("root", told["ssh_password"])
 
     def new_ticket(credentials, user):
         stamp = "6920F0AA"

@@ -1,6 +1,7 @@
 """Canaries of the other ways to log in, and in what servers and logs say: no output shows them, nor does the lab's own.
 
-PVE by password and ticket, Kubernetes by bearer token, secrets by ${ENV}; logs and refusals that repeat them.
+SSH by password, PVE by password and ticket, Kubernetes by bearer token, secrets by ${ENV}; logs and refusals
+that repeat them.
 """
 
 import base64
@@ -56,12 +57,13 @@ def cores():
     return {**found, "stray token": STRAY_UUID, "stray basic, encoded": BASIC}
 
 
-@pytest.fixture(params=[False, True], ids=["talkative", "refusals-that-echo"])
+@pytest.fixture(params=["tokenFile", "token", "exec"], ids=["talkative", "talkative-inline", "refusals-that-echo"])
 def lab(request, tmp_path):
-    """The process, its overlay, and where its own words go."""
-    lines = STRAY_LINES if request.param else STRAY_LINES + GIVEN_LINES
+    """The process, its overlay, where its own words go, and how the kubeconfig holds the bearer token."""
+    echoes = request.param == "exec"
+    lines = STRAY_LINES if echoes else STRAY_LINES + GIVEN_LINES
     told = tmp_path / "canaries.json"
-    told.write_text(json.dumps({**GIVEN, "lines": lines, "echo": request.param}), "utf-8")
+    told.write_text(json.dumps({**GIVEN, "lines": lines, "echo": echoes}), "utf-8")
     overlay, said = tmp_path / "overlay.json", tmp_path / "sim.log"
     words = ["-m", "selftests.reliability.talkative", str(told), "t4-jellyfin", "--overlay", str(overlay)]
     with said.open("wb") as stream, subprocess.Popen(
@@ -72,18 +74,19 @@ def lab(request, tmp_path):
             assert process.poll() is None and time.monotonic() < limit, said.read_text("utf-8")
             time.sleep(0.05)
         patch = json.loads(overlay.read_text("utf-8"))["patch"]
-        yield SimpleNamespace(overlay={"patch": patch}, said=said, echoes=request.param)
+        yield SimpleNamespace(overlay={"patch": patch}, said=said, echoes=echoes, bearer_by=request.param)
         process.stdin.close()
         process.wait(15)
 
 
-def log_in_otherwise(patch, folder, by_plugin):
-    """Password and bearer token instead of API token and client certificate; the passwords by the environment.
+def log_in_otherwise(patch, folder, bearer_by):
+    """Passwords and bearer token instead of key, API token and client certificate; the passwords by the environment.
 
-    The bearer token comes out of a file, or of a credential plugin, and then nobody but the client has seen it.
+    The bearer token stands in the kubeconfig, or comes out of a file, or of a credential plugin, and then nobody but
+    the client has seen it.
     """
     host = patch["hosts"]["pve5"]
-    host["ssh"]["password"] = "${CANARY_SSH}"
+    host["ssh"] = {**{k: v for k, v in host["ssh"].items() if k != "key"}, "agent": False, "password": "${CANARY_SSH}"}
     host["pve"] = {
         "url": host["pve"]["url"], "ca": host["pve"]["ca"], "user": "root@pam", "password": "${CANARY_PVE}",
     }  # fmt: skip
@@ -95,18 +98,19 @@ def log_in_otherwise(patch, folder, by_plugin):
     (folder / "plugin.json").write_text(json.dumps(said), "utf-8")
     plugin = {"apiVersion": said["apiVersion"], "command": "cat", "args": [str(folder / "plugin.json")],
               "interactiveMode": "Never"}  # fmt: skip
-    content["users"][0]["user"] = {"exec": plugin} if by_plugin else {"tokenFile": str(folder / "bearer")}
+    ways = {"exec": plugin, "tokenFile": str(folder / "bearer"), "token": GIVEN["bearer"]}
+    content["users"][0]["user"] = {bearer_by: ways[bearer_by]}
     kubeconfig.write_text(yaml.safe_dump(content), "utf-8")
 
 
 def test_no_secret_of_another_login_nor_of_a_log_in_any_output(lab, tmp_path):
-    log_in_otherwise(lab.overlay["patch"], tmp_path, by_plugin=lab.echoes)
+    log_in_otherwise(lab.overlay["patch"], tmp_path, lab.bearer_by)
     write_lab(lab, tmp_path, transcode_s=5, request_s=5)
     lab_file = tmp_path / "lab.yaml"
     content = yaml.safe_load(lab_file.read_text("utf-8"))
     for host in content["hosts"]:
-        for key in ("token_id", "token_secret"):
-            host.get("pve", {}).pop(key, None)
+        for way, key in (("pve", "token_id"), ("pve", "token_secret"), ("ssh", "key")):
+            host.get(way, {}).pop(key, None)
     lab_file.write_text(yaml.safe_dump(content), "utf-8")
     words = ["-vv", "--tb=long", "--showlocals", "-rA", "--junitxml=reports/junit.xml", "--alluredir=reports/allure"]
     done = run(tmp_path, *words, CANARY_PVE=GIVEN["password"], CANARY_SSH=GIVEN["ssh_password"])
@@ -128,7 +132,7 @@ def test_no_secret_of_another_login_nor_of_a_log_in_any_output(lab, tmp_path):
     if not lab.echoes:
         (cluster,) = [text for path, text in texts.items() if path.endswith("/cluster-moody.json")]
         assert "Authorization: Bearer <token>" in cluster
-        assert "<secret clusters.moody.kubeconfig.users[0].user.tokenFile>" in cluster
+        assert f"<secret clusters.moody.kubeconfig.users[0].user.{lab.bearer_by}>" in cluster
         assert "<secret hosts.pve5.ssh.password>" in cluster
     assert {(what, where) for what, core in cores().items() for where, text in texts.items() if core in text} == set()
     halves = {(what, where) for what, core in cores().items() for where, text in texts.items() if core[:18] in text}

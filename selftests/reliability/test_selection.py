@@ -15,11 +15,12 @@ DEGRADED = [
 ]  # fmt: skip
 MARKS = {
     "host": {"host"}, "vm": {"vm"}, "proxmox": {"host", "vm"}, "talos": {"talos"}, "kubernetes": {"kubernetes"},
-    "workload": {"workload"}, "compute": {"workload"}, "transcode": {"transcode"},
+    "workload": {"workload"}, "compute": {"talos", "workload", "transcode"}, "transcode": {"transcode"},
     "proxmox or talos": {"host", "vm", "talos"}, "talos or transcode": {"talos", "transcode"},
-    "host and vm": set(), "not host": {"vm", "talos", "kubernetes", "workload", "transcode"},
+    "host and vm": set(), "not host": {"vm", "talos", "kubernetes", "workload", "transcode", "metrics", "apps"},
+    "metrics": {"metrics"}, "apps": {"apps"},
 }  # fmt: skip
-EMPTY = ("apps", "metrics", "gitops")
+EMPTY = ("gitops",)
 #: Reverses what the suite would run; loaded with -p, as a plugin that shuffles would be.
 REVERSING = """
 import pytest
@@ -170,13 +171,13 @@ def test_a_mark_contacts_only_what_its_clauses_read(contacted, expression, wante
 
 
 def test_a_read_only_run_creates_nothing(contacted, lines):
-    counts = contacted("-m", "not workload and not transcode")
+    counts = contacted("-m", "not workload and not transcode and not apps")
     assert {kind for kind, _ in counts} == {"ssh", "pve", "talos", "kube"}
     assert [line for key in counts for line in lines[key].asked if line.writes] == []
 
 
 def test_requests_do_not_grow_with_the_clauses_that_ask(contacted, tmp_path):
-    every = contacted("-m", "not workload and not transcode")
+    every = contacted("-m", "proxmox or talos or kubernetes")
     one = contacted("-k", "test_node_is_ready or test_gpu_allocatable or ready", "-m", "kubernetes", "-n", "2")
     assert set(one) == {("kube", "moody")}
     assert one["kube", "moody"][1] == every["kube", "moody"][1]

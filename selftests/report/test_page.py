@@ -236,6 +236,7 @@ def test_what_changed_is_told_where_the_run_was_compared():
     told = summary(made, [], comparison)
     part = told[told.index("## What changed") : told.index("## Host")]
     assert "drift from baseline trusted" in part
+    assert text.index('id="drift"') < text.index('id="changed"')
     assert "culprit TALOS-A-001 broke" in part
     assert "<script" not in part
 

@@ -43,6 +43,16 @@ def test_one_commit_of_the_rendered_files(rendered, wiki):
     assert (wiki / "index.html").read_bytes() == (rendered / "index.html").read_bytes()
 
 
+def test_the_comparison_goes_along_and_goes_with_its_run(rendered, wiki):
+    (rendered / "compare.md").write_text("# what changed\n")
+    publish(rendered, wiki, red())
+    assert sorted(git(wiki, "ls-files").split()) == sorted([*FILES, "compare.md"])
+    (rendered / "compare.md").unlink()
+    publish(rendered, wiki, red())
+    assert sorted(git(wiki, "ls-files").split()) == sorted(FILES)
+    assert not (wiki / "compare.md").exists()
+
+
 def test_a_folder_inside_the_checkout(rendered, wiki):
     (wiki / "gpu").mkdir()
     publish(rendered, wiki / "gpu", red())

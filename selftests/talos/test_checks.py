@@ -335,6 +335,20 @@ def test_red(
         assert problem.evidence and dict(problem.values)["node"] == "moody-good"
 
 
+PLAIN = {"extensions": shown(()), "schematic": absent("talosctl get extensions")}
+
+
+def test_an_upgrade_without_a_plain_installer_to_pull(judge: Judge, declare: Callable[..., Lab]) -> None:
+    """T45 is told only where the declared release has no plain installer and this node was installed from one."""
+    ordered = declare(talos={"version": "v1.14.0"})
+    assert causes_of(judge("TALOS-VERSION-001", ordered, **PLAIN)) == {"T45"}
+    assert causes_of(judge("TALOS-VERSION-001", ordered)) == {"T04"}
+    assert causes_of(judge("TALOS-VERSION-001", declare(talos={"version": "v1.13.9"}), **PLAIN)) == {"T04"}
+    assert causes_of(judge("TALOS-VERSION-001", declare(talos={"version": "latest"}), **PLAIN)) == {"T04"}
+    built_by_hand = {**PLAIN, "extensions": shown((Extension("nvidia-open-gpu-kernel-modules-lts", "1-v1.11.6"),))}
+    assert causes_of(judge("TALOS-VERSION-001", ordered, **built_by_hand)) == {"T04"}
+
+
 NEEDS_MORE = {"TALOS-CDI-001", "TALOS-IMAGE-001", "TALOS-RUNTIME-003"}
 
 
@@ -350,7 +364,8 @@ def test_green(judge: Judge, declare: Callable[..., Lab], facts: TalosFacts, ide
 
 
 def test_every_cause_that_a_clause_lists_is_produced_here() -> None:
-    elsewhere = {("TALOS-API-001", c) for c in ("T51", "T52", "T54")}
+    elsewhere = {("TALOS-API-001", c) for c in ("T51", "T52", "T54")} | {("TALOS-VERSION-001", "T45")}
     elsewhere |= {("TALOS-DRIVER-001", c) for c in ("T15", "T16", "T17")} | {("TALOS-GUEST-002", "T85")}
+    elsewhere |= {("TALOS-SOAK-001", "T70"), ("TALOS-ONLY-001", "T71")}  # test_steady.py
     listed = {(c.id, cause) for c in clauses().values() if c.layer == "talos" for cause in c.causes}
     assert listed - elsewhere == {(ident, cause) for ident, cause, _ in RED}

@@ -18,7 +18,7 @@ from selftests.workload.world import causes_of, lab, outcome, pod
 from selftests.workload.world import judge as judge_layers
 
 GOOD = healthy()
-CODEC = sorted(c.id for c in clauses().values() if c.layer == "transcode")
+CODEC = sorted(c.id for c in clauses().values() if c.reads == ("transcode",) and "nvidia" in c.wants)
 
 
 def judge(clause, facts=None, declared=None):

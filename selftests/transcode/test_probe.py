@@ -36,7 +36,7 @@ class Card(Api):
         self, namespace: str, pod: str, argv: list[str], container: str | None = None, timeout_s: float = 60.0
     ) -> ExecResult:
         if argv[0] == "nvidia-smi" and argv[1].startswith("--query-gpu"):
-            idle, busy = "0, 0, 0, 5, 14900, 40, P8\n", "8, 60, 2, 300, 14600, 44, P0\n"
+            idle, busy = "0, 0, 0, 5, 14900, 40, P8, 0x1\n", "8, 60, 2, 300, 14600, 44, P0, 0x0\n"
             line = busy if self.working else idle
             return ExecResult(0, line.encode(), b"", None, None, 0.0)
         program = argv[0].rsplit("/", 1)[-1]
@@ -102,7 +102,7 @@ def test_healthy_card_is_judged_well_and_left_as_found(card):
     reading = probe()
     assert reading.state is State.VALUE, reading.why
     for clause in clauses().values():
-        if clause.layer == "transcode":
+        if clause.reads == ("transcode",):
             judgement = judge(clause.id, None, of_transcode=reading.value)
             assert isinstance(judgement, Pass), judgement
     assert set(card.pods) == before

@@ -33,7 +33,7 @@ def ended(
 
 def samples(*counters: tuple[int, int, int], free: int = 14000) -> Reading[tuple[Sample, ...]]:
     """Samples of (encoder %, decoder %, sessions)."""
-    return value(tuple(Sample(1000.0 + n, e, d, s, 15360 - free, free) for n, (e, d, s) in enumerate(counters)))
+    return value(tuple(Sample(1000.0 + n, e, d, s, 15360 - free, free, 61, ()) for n, (e, d, s) in enumerate(counters)))
 
 
 IDLE = value(Sample(999.0, 0, 0, 0, 0, 14913))

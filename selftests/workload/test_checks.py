@@ -19,6 +19,7 @@ from selftests.workload.world import (
     UUID,
     causes_of,
     device,
+    expected,
     gpu,
     healthy,
     holder,
@@ -38,7 +39,7 @@ LABELLED = SimpleNamespace(
     nodes=value((SimpleNamespace(name="moody-good", labels={"nvidia.com/gpu.product": "Tesla-T4-SHARED"}),))
 )
 BUSY = failed("slots", "all 4 slots of nvidia.com/gpu are held: media/jellyfin (4)", "busy")
-WORKLOAD = sorted(c.id for c in clauses().values() if c.layer == "workload")
+WORKLOAD = sorted(c.id for c in clauses().values() if c.layer == "workload" and expected(c.id))
 
 
 def probe(state: PodOutcome, **fields):

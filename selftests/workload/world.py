@@ -25,7 +25,7 @@ from labproof.facts.workload import (
     SmiSeen,
     WorkloadFacts,
 )
-from labproof.inventory.chains import targets_of
+from labproof.inventory.chains import features_of, targets_of
 from labproof.inventory.models import Lab
 
 NODE, RESOURCE, UUID = "moody-good", "nvidia.com/gpu", "GPU-8f2c1d34-55aa-4b21-9c0e-001122334455"
@@ -183,6 +183,15 @@ class Recorded:
 def _reading(facts: Any) -> Reading[Any]:
     return (
         facts if isinstance(facts, Reading) else (unsupported("test", "not given") if facts is None else value(facts))
+    )
+
+
+def expected(ident: str, declared: Lab | None = None) -> bool:
+    """Whether the unit lab declares what a clause needs."""
+    found = clauses()[ident]
+    return all(
+        set(found.wants) <= features_of(declared or lab(), t)
+        for t in targets_of(declared or lab(), found.scope, found.layer)
     )
 
 

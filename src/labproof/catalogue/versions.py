@@ -1,4 +1,4 @@
-"""What is expected of a Talos release and of a GPU generation: `talos_versions.yaml` and `xids.yaml`, read."""
+"""What is expected of a Talos release, and what an Xid means: `talos_versions.yaml` and `xids.yaml`, read."""
 
 from __future__ import annotations
 
@@ -12,16 +12,6 @@ import yaml
 
 KMOD_FAMILIES = ("nonfree-kmod-nvidia", "nvidia-open-gpu-kernel-modules")
 TOOLKIT_FAMILY = "nvidia-container-toolkit"
-
-
-@dataclass(frozen=True)
-class Generation:
-    """A GPU generation. `last_branch` is the newest driver branch that supports it, None: all of today."""
-
-    name: str
-    gsp: bool
-    last_branch: int | None = None
-    open_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,23 +61,47 @@ def shipped_driver(tag: str, branch: str) -> str | None:
     return str(rows[-1][branch]) if rows else None
 
 
+def shipped_toolkit(tag: str) -> str | None:
+    """Version of the NVIDIA container toolkit that release `tag` ships; None when the table lacks it."""
+    major, minor, patch = parse_tag(tag)
+    rows = [r for r in _table("talos_versions.yaml")["drivers"].get(f"{major}.{minor}", ()) if r["from"] <= patch]
+    return str(rows[-1]["toolkit"]) if rows else None
+
+
+def kernel_of(tag: str) -> str | None:
+    """`uname -r` of release `tag` (of its minor's last patch); None when the table lacks it."""
+    major, minor, _ = parse_tag(tag)
+    version = _table("talos_versions.yaml")["releases"].get(f"{major}.{minor}", {}).get("kernel")
+    return f"{version}-talos" if version else None
+
+
+def supported_kubernetes(tag: str) -> tuple[int, int] | None:
+    """Oldest and newest Kubernetes minor that release `tag` supports; None when the table lacks it."""
+    major, minor, _ = parse_tag(tag)
+    newest = _table("talos_versions.yaml")["releases"].get(f"{major}.{minor}", {}).get("kubernetes")
+    return (int(newest) - 5, int(newest)) if newest else None
+
+
+def newest_known() -> tuple[int, int, int]:
+    """The newest Talos release that the tables know."""
+    rows = _table("talos_versions.yaml")["releases"]
+    name = max(rows, key=lambda key: tuple(int(part) for part in key.split(".")))
+    major, minor = name.split(".")
+    return int(major), int(minor), int(rows[name]["newest_patch"])
+
+
+def newest_patch(tag: str) -> int | None:
+    """The newest patch of this minor that the tables know; None when they do not say."""
+    major, minor, _ = parse_tag(tag)
+    found = _table("talos_versions.yaml")["releases"].get(f"{major}.{minor}", {}).get("newest_patch")
+    return None if found is None else int(found)
+
+
 def installed_name(name: str, installed: frozenset[str]) -> str:
     """The name a node reports for an extension of the schematic: itself, or its alias where only that is installed."""
     bare = name.removeprefix("siderolabs/")
     alias = _table("talos_versions.yaml")["aliases"].get(bare)
     return str(alias) if bare not in installed and alias in installed else bare
-
-
-def generation(vendor_device: str) -> Generation | None:
-    """Generation of an NVIDIA GPU, `10de:1eb8`; None when the table does not know the chip."""
-    vendor, _, device = vendor_device.partition(":")
-    if vendor != "10de":
-        return None
-    number = int(device, 16)
-    for row in _table("talos_versions.yaml")["generations"]:
-        if int(row["first"], 16) <= number <= int(row["last"], 16):
-            return Generation(row["name"], row["gsp"], row.get("last_branch"), row.get("open_only", False))
-    return None
 
 
 def xid(number: int) -> Xid:

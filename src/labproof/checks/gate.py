@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from labproof.checks.judgement import Fail, Judgement, Pass, Problem, Unchecked
-from labproof.checks.registry import BLOCKING, LAYERS, Clause, clauses
+from labproof.checks.registry import BLOCKING, Clause, clauses
 from labproof.checks.subject import Subject
 from labproof.facts.bundle import Facts
 from labproof.inventory.chains import Chain, Target, features_of, targets_of
@@ -59,6 +59,7 @@ class Gate:
         self.layers = frozenset(layers)
         self._judged: dict[tuple[str, str], Judgement] = {}
         self._targets: dict[str, list[Target]] = {}
+        self._blockers: dict[tuple[str, str, str], Blocker | None] = {}
 
     def judge(self, clause: Clause, target: Target) -> Judgement:
         """The clause's judgement for one target, evaluated once."""
@@ -91,15 +92,21 @@ class Gate:
         """
         first: Blocker | None = None
         for chain in target.chains:
-            found = self._blocker_on(clause, chain)
+            found = self._blocker_on(clause, chain, target)
             if found is None and not clause.whole:
                 return None
             first = first or found
         return first
 
-    def _blocker_on(self, clause: Clause, chain: Chain) -> Blocker | None:
+    def _blocker_on(self, clause: Clause, chain: Chain, spoken_of: Target) -> Blocker | None:
+        key = (clause.id, chain.id, spoken_of.name if spoken_of.scope == "app" else "")
+        if key not in self._blockers:
+            self._blockers[key] = self._find_blocker(clause, chain, spoken_of)
+        return self._blockers[key]
+
+    def _find_blocker(self, clause: Clause, chain: Chain, spoken_of: Target) -> Blocker | None:
         for lower in clauses().values():
-            below = LAYERS.index(lower.layer) < LAYERS.index(clause.layer) and lower.severity is BLOCKING
+            below = lower.layer in clause.below and lower.severity is BLOCKING
             if not (below or lower.id in clause.after) or lower.layer not in self.layers:
                 continue
             if below and lower.layer not in chain.layers:
@@ -107,12 +114,14 @@ class Gate:
             for target in self.expected_targets(lower):
                 if chain.id not in {c.id for c in target.chains}:
                     continue
+                if target.scope == spoken_of.scope == "app" and target.name != spoken_of.name:
+                    continue  # another app on the same card
                 broken = self.failing(lower, target)
                 # one of `after` that is blocked itself is not judged: it blocks only by what blocks it on this chain
                 if broken is not None and (below or self.blocker(lower, target) is None):
                     return Blocker(lower.id, target.name, broken.cause)
                 if lower.id in clause.after:  # what blocks the one before, blocks this one too
-                    deeper = self._blocker_on(lower, chain)
+                    deeper = self._blocker_on(lower, chain, target)
                     if deeper is not None:
                         return deeper
         return None

@@ -7,7 +7,7 @@ from labproof.checks.kubernetes_plugin_faults import among, placement_problem, p
 from labproof.checks.kubernetes_view import NodeView
 from labproof.checks.registry import BLOCKING, DEGRADED, clause_check
 from labproof.checks.subject import Subject
-from labproof.facts.kubernetes_objects import ClusterPolicyFacts
+from labproof.facts.kubernetes_objects import ClusterPolicyFacts, DaemonSetFacts
 from labproof.facts.pod_outcome import Outcome
 from labproof.facts.reading import State, need
 
@@ -80,13 +80,19 @@ def _says(policy: ClusterPolicyFacts) -> str:
     return f"{policy.name}: state {policy.state or 'not reported'}; {conditions}; {', '.join(wanted)}"[:600]
 
 
+def _operands(view: NodeView, *roles: str) -> list[DaemonSetFacts]:
+    """The operator's own DaemonSets: an exporter that the owner installed beside it is none of them."""
+    own = view.cluster.plugin.namespace
+    return [d for d in view.daemonsets(*roles) if own is None or d.namespace == own]
+
+
 def _operand_down(view: NodeView) -> Problem | None:
     """The first operand in waiting order that does not run on this node.
 
     A driver DaemonSet on Talos is a fault of its own: the driver is an extension there, and this one can never start.
     """
     for role in _OPERANDS:
-        for daemonset in view.daemonsets(role):
+        for daemonset in _operands(view, role):
             if not daemonset.selects(view.node.labels) and role != "plugin":
                 continue  # switched off for this node by its deploy label; who waits for the validator says so
             pods = [p for p in view.pods_of(daemonset) if not p.finished]
@@ -117,7 +123,7 @@ def operands_want_the_node(subject: Subject) -> Judgement:
     policies = need(reading, "ClusterPolicy")
     if len(policies) > 1:
         problems.append(Problem("K79", view.cluster.name, (_listed(reading.source, policies),), view.values()))
-    for daemonset in view.daemonsets("plugin", "validator", "gfd", "dcgm-exporter"):
+    for daemonset in _operands(view, "plugin", "validator", "gfd", "dcgm-exporter"):
         told = Evidence(view.facts.daemonsets.source, f"{daemonset.full_name}: desired {daemonset.desired}")
         seen.append(told)
         if daemonset.desired == 0:

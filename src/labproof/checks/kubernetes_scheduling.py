@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from labproof.checks.judgement import Evidence, Judgement, Problem, verdict_of
-from labproof.checks.kubernetes_slots import selector_breaks_on_product, twin_of
+from labproof.checks.kubernetes_slots import pins_extension_version, selector_breaks_on_product, twin_of
 from labproof.checks.kubernetes_view import NodeView
 from labproof.checks.registry import DEGRADED, clause_check
 from labproof.checks.subject import Subject
@@ -115,7 +115,7 @@ def gpu_workloads_tolerate_the_taints(subject: Subject) -> Judgement:
     severity=DEGRADED,
     scope="node",
     reads=("kubernetes",),
-    causes=("K09", "K10"),
+    causes=("K09", "K10", "K76"),
     wants=("device-plugin",),
     after=("K8S-ALLOC-001",),
 )
@@ -136,6 +136,12 @@ def gpu_workloads_select_what_there_is(subject: Subject) -> Judgement:
             )
             asks = Evidence(f"{view.facts.pods.source} {pod.full_name}", f"selects {', '.join(stale)}")
             problems.append(Problem("K09", pod.full_name, (asks, label), values))
+        pinned = pins_extension_version(view, pod)
+        if pinned and not pod.node:  # a selector counts when a pod is placed: one that runs is not told to leave
+            asks = Evidence(f"{view.facts.pods.source} {pod.full_name}", f"selects {', '.join(pinned)}")
+            has = ", ".join(f"{k}={view.node.labels[k]}" for k in (p.partition("=")[0] for p in pinned))
+            label = Evidence(view.facts.nodes.source, f"{view.name} has {has}")
+            problems.append(Problem("K76", pod.full_name, (asks, label), values))
         for resource, count in pod.requests.items():
             if count and not offered.get(resource) and offered.get(twin_of(resource)):
                 asks = Evidence(f"{view.facts.pods.source} {pod.full_name}", f"asks for {count} {resource}")

@@ -16,6 +16,9 @@ from labproof.facts.pod_outcome import Outcome
 from labproof.facts.reading import need
 from labproof.inventory.models import Workload
 
+#: Talos labels a node with its extensions; the value is a version and moves with every release (facts talos 1).
+EXTENSION_LABELS = "extensions.talos.dev/"
+
 
 @clause_check(
     "K8S-ALLOC-001",
@@ -157,7 +160,7 @@ def _row(row: Holder) -> str:
     severity=DEGRADED,
     scope="cluster",
     reads=("kubernetes",),
-    causes=("K09", "K10", "K11", "K17", "K22", "K25", "K34", "K41", "K43", "K92", "K93"),
+    causes=("K09", "K10", "K11", "K17", "K22", "K25", "K34", "K41", "K43", "K76", "K92", "K93"),
     wants=("workloads", "device-plugin"),
     after=("K8S-NODE-002", "K8S-ALLOC-001"),
 )
@@ -222,6 +225,8 @@ def _cause_of(view: NodeView, pod: PodFacts) -> str:
         return by_detail[outcome.detail]
     if outcome.outcome is Outcome.IMAGE:
         return "K34"
+    if not pod.node and pins_extension_version(view, pod):
+        return "K76"
     why = outcome.unschedulable
     if why is None:
         return "K92"
@@ -235,6 +240,15 @@ def _cause_of(view: NodeView, pod: PodFacts) -> str:
         return "K09"
     tolerated = all(any(x.tolerates(t) for x in pod.tolerations) for t in view.untolerated)
     return "K92" if tolerated else "K17"
+
+
+def pins_extension_version(view: NodeView, pod: PodFacts) -> list[str]:
+    """Terms of a pod that ask for another version of an extension than the node's label tells (facts wild K76)."""
+    labels = view.node.labels
+    return [
+        f"{key}={value}" for key, value in pod.node_selector.items()
+        if key.startswith(EXTENSION_LABELS) and value and key in labels and labels[key] != value
+    ]  # fmt: skip
 
 
 def twin_of(resource: str) -> str:

@@ -11,14 +11,18 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cache
+from functools import cache, cached_property
 
 from labproof.checks.judgement import Fail, Judgement, Unchecked
 from labproof.checks.subject import Subject
 from labproof.facts.reading import Unjudged
 
-#: Layers from the bottom up. A clause belongs to the highest layer it reads.
-LAYERS = ("host", "vm", "talos", "kubernetes", "workload", "transcode")
+#: The stack, from the bottom up.
+TRUNK = ("host", "vm", "talos", "kubernetes", "workload", "transcode")
+#: Side branches: each grows out of the kubernetes layer, none of them carries another.
+BRANCHES = ("metrics", "apps", "gitops")
+#: All layers. A clause belongs to the highest layer it reads, so a branch may also read the trunk above kubernetes.
+LAYERS = (*TRUNK, *BRANCHES)
 #: Clause id prefix of each layer.
 PREFIX_LAYER = {
     "HOST": "host",
@@ -27,6 +31,9 @@ PREFIX_LAYER = {
     "K8S": "kubernetes",
     "POD": "workload",
     "CODEC": "transcode",
+    "METRIC": "metrics",
+    "APP": "apps",
+    "GITOPS": "gitops",
 }
 
 
@@ -48,13 +55,15 @@ class Clause:
     """One clause: stable id, title, severity, what it reads and speaks of, and the causes its check can name.
 
     Attributes:
-        scope: `chain`, `host`, `node` or `cluster`: the clause runs once for each of these.
+        scope: `chain`, `host`, `node`, `cluster` or `app`: the clause runs once for each of these.
         reads: layers whose facts the check reads; the clause's own layer is the highest.
         wants: names of lab features that must be declared (`Lab.features(target)`), else the clause is deselected.
         needs_right: a declared right (`Lab.rights`) without which the clause is deselected.
         after: clauses of the layers it reads without which this one means nothing: it is `blocked` when one of them
             fails (no IOMMU groups without an IOMMU), so that one cause gives one failure. Blocking clauses of lower
             layers always gate; this list gates whatever its clauses' severity.
+        upon: layers of the trunk that the clause does not read, but without which it means nothing (an app that
+            encodes, where the card's encoder is broken): their blocking clauses gate a branch's clause as well.
         whole: counts what all chains of the target bring (slots, cards), so that one broken chain below blocks it;
             else only what is broken on every chain does.
         check: pure function of a Subject.
@@ -72,8 +81,16 @@ class Clause:
     after: tuple[str, ...] = ()
     order: int = field(default=0)
     whole: bool = False
+    upon: tuple[str, ...] = ()
 
-    @property
+    @cached_property
+    def below(self) -> frozenset[str]:
+        """Layers whose blocking clauses gate this one: the trunk below; for a branch, what carries it."""
+        if self.layer in TRUNK:
+            return frozenset(TRUNK[: TRUNK.index(self.layer)])
+        return frozenset({*TRUNK[: TRUNK.index("kubernetes") + 1], *self.reads, *self.upon} - {self.layer})
+
+    @cached_property
     def layer(self) -> str:
         """The highest layer the clause reads."""
         return max(self.reads, key=LAYERS.index)
@@ -111,6 +128,7 @@ def clause_check(
     needs_right: str = "",
     after: tuple[str, ...] = (),
     whole: bool = False,
+    upon: tuple[str, ...] = (),
 ) -> Callable[[Check], Check]:
     """Register a check as the one behind clause `id`."""
 
@@ -120,7 +138,7 @@ def clause_check(
             raise ValueError(f"clause {id} is registered twice")
         layer = PREFIX_LAYER[id.split("-", 1)[0]]
         clause = Clause(
-            id, title, severity, scope, reads, causes, check, wants, needs_right, after, len(_CLAUSES), whole
+            id, title, severity, scope, reads, causes, check, wants, needs_right, after, len(_CLAUSES), whole, upon
         )
         if clause.layer != layer:
             raise ValueError(f"clause {id} belongs to layer {clause.layer}, its prefix says {layer}")

@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeVar
 
+from labproof.facts.apps import AppFacts
 from labproof.facts.bundle import Facts
 from labproof.facts.host import HostFacts
 from labproof.facts.kubernetes import ClusterFacts
-from labproof.facts.reading import need
+from labproof.facts.metrics import MetricsFacts
+from labproof.facts.reading import Unjudged, absent, need
 from labproof.facts.talos import TalosFacts
 from labproof.facts.transcode import TranscodeFacts
 from labproof.facts.vm import PveFacts
 from labproof.facts.workload import WorkloadFacts
+from labproof.inventory.branches import App
 from labproof.inventory.chains import Chain, Target
 from labproof.inventory.models import Cluster, Host, Lab, Node, Vm
 
@@ -88,6 +91,24 @@ class Subject:
     def transcode_facts(self) -> TranscodeFacts:
         """What our transcodes did."""
         return need(self.facts.transcode(self.chain.id), f"transcodes on {self.node.name}")
+
+    @property
+    def app(self) -> App:
+        """The declared app that the target is."""
+        return next(a for a in self.cluster.apps if a.name == self.target.name)
+
+    @property
+    def app_facts(self) -> AppFacts:
+        """How that app stands, and what it said."""
+        found = need(self.facts.apps(self.cluster.name), f"apps of {self.cluster.name}").of(self.target.name)
+        if found is None:
+            raise Unjudged(absent("apps", f"{self.target.name} was not read"))
+        return found
+
+    @property
+    def metrics_facts(self) -> MetricsFacts:
+        """What dcgm-exporter and what scrapes it told."""
+        return need(self.facts.metrics(self.cluster.name), f"GPU metrics of {self.cluster.name}")
 
 
 _Thing = TypeVar("_Thing", Host, Vm, Node, Cluster)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from labproof.catalogue.versions import does
 from labproof.checks.judgement import Evidence, Fail, Judgement, Pass, verdict_of
 from labproof.checks.registry import BLOCKING, DEGRADED, clause_check
 from labproof.checks.subject import Subject
 from labproof.checks.talos_view import displays, listed, log_evidence, log_lines, problem, seen, tag_of
 from labproof.facts.reading import State, Unjudged, need
+from labproof.facts.talos import TalosFacts
 
 _REFUSALS = {"no request forwarding": "T51", "not authorized": "T52", "expired": "T54"}
 
@@ -107,7 +109,7 @@ def _on_node(subject: Subject, gpu: str) -> bool:
     severity=DEGRADED,
     scope="node",
     reads=("talos",),
-    causes=("T04",),
+    causes=("T04", "T45"),
     after=("TALOS-API-001",),
 )
 def version_is_the_declared_one(subject: Subject) -> Judgement:
@@ -121,5 +123,21 @@ def version_is_the_declared_one(subject: Subject) -> Judgement:
     evidence = (seen(facts.version, running), Evidence("lab.yaml", f"version: {declared}"))
     if running == declared:
         return Pass(evidence[:1])
+    if has_plain_installer(facts) and plain_installer_ends_before(declared):
+        told = seen(facts.schematic, f"no schematic and no extension: a plain installer, and {declared} has none")
+        return verdict_of([problem(subject, "T45", *evidence, told)])
     fallback = log_evidence(facts, log_lines(facts, "boot sequence"))
     return verdict_of([problem(subject, "T04", *evidence, *fallback)])
+
+
+def has_plain_installer(facts: TalosFacts) -> bool:
+    """Whether the node was installed from the plain installer image: no schematic, and no extension built in."""
+    return facts.schematic.state is State.ABSENT and facts.extensions.value == ()
+
+
+def plain_installer_ends_before(tag: str) -> bool:
+    """Whether there is no plain installer image of this release."""
+    try:
+        return not does(tag, "plain_installer")
+    except ValueError:  # lab.yaml may declare what is no release tag; that it does not run is told anyway
+        return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from labproof.catalogue.versions import Generation, generation
+from labproof.catalogue.gpus import Generation, generation
 from labproof.checks.judgement import Evidence, Fail, Judgement, Pass, Problem, verdict_of
 from labproof.checks.registry import BLOCKING, DEGRADED, clause_check
 from labproof.checks.subject import Subject

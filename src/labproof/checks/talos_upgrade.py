@@ -63,7 +63,7 @@ def schematic_arguments_are_live(subject: Subject) -> Judgement:
     """An upgrade by the 1.13 API drops extra arguments on GRUB nodes without an error (facts talos 5)."""
     facts = subject.talos_facts
     schematic = facts.schematic.value
-    wanted = _arguments(schematic.text) if schematic else []
+    wanted = extra_arguments(schematic.text) if schematic else []
     if not wanted:
         return Pass((seen(facts.schematic, "the schematic sets no kernel arguments"),))
     if facts.cmdline.state is State.UNSUPPORTED:
@@ -75,7 +75,7 @@ def schematic_arguments_are_live(subject: Subject) -> Judgement:
     return verdict_of([problem(subject, "T48", told, evidence)] if lost else [], (evidence,))
 
 
-def _arguments(text: str) -> list[str]:
+def extra_arguments(text: str) -> list[str]:
     """`extraKernelArgs` of a canonical schematic."""
     found, inside = [], False
     for line in text.splitlines():

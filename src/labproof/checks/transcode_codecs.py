@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labproof.catalogue.ffmpeg_errors import classify
 from labproof.catalogue.floors import floor
-from labproof.catalogue.gpus import Capability, capability
+from labproof.catalogue.gpus import ADD_A_ROW, Capability, capability
 from labproof.checks.judgement import Evidence, Fail, Judgement, Pass, Problem, Unchecked, verdict_of
 from labproof.checks.registry import BLOCKING, DEGRADED, HYGIENE, clause_check
 from labproof.checks.subject import Subject
@@ -97,8 +97,8 @@ def transcode_stays_on_the_card(subject: Subject) -> Judgement:
     facts = started(subject)
     if isinstance(facts, Unchecked):
         return facts
-    if not _encoder_expected(subject, "h264"):
-        return _not_expected(subject, "h264")
+    if (left_out := _left_out(subject, "h264")) is not None:
+        return left_out
     run = run_of(facts, "transcode")
     if isinstance(run, Pass | Unchecked):
         return run
@@ -125,8 +125,8 @@ def app_does_not_fall_back(subject: Subject) -> Judgement:
     facts = started(subject)
     if isinstance(facts, Unchecked):
         return facts
-    if not _encoder_expected(subject, "h264"):
-        return _not_expected(subject, "h264")
+    if (left_out := _left_out(subject, "h264")) is not None:
+        return left_out
     run = run_of(facts, "app")
     if isinstance(run, Pass | Unchecked):
         return run
@@ -164,8 +164,8 @@ def picture_is_right(subject: Subject) -> Judgement:
     if not written:
         if facts.via == "exec" and facts.of("h264") is None:
             return Pass((Evidence("lab.yaml probe.via: exec", "nothing was written in a pod that is not ours"),))
-        if not _encoder_expected(subject, "h264"):
-            return _not_expected(subject, "h264")
+        if (left_out := _left_out(subject, "h264")) is not None:
+            return left_out
         return Unchecked("no encode wrote anything to compare")
     problems, seen = [], []
     for run in written:
@@ -199,8 +199,9 @@ def unsupported_codec_is_refused(subject: Subject) -> Judgement:
     if run is None:
         if facts.via == "exec":
             return Pass((Evidence("lab.yaml probe.via: exec", "av1 is left out in a pod that is not ours"),))
-        known = f"{row.name} encodes AV1" if row is not None else f"no row for {subject.chain.gpu.device}"
-        return Pass((Evidence("capability table", f"{known}: nothing to refuse"),))
+        if row is None:
+            return _no_row(subject)
+        return Pass((Evidence("capability table", f"{row.name} encodes AV1: nothing to refuse"),))
     values = values_of(subject, facts.probe.value)
     if run.ran.ok:
         evidence = Evidence(command(run), f"status 0, {_name(row, subject)} should not know AV1")
@@ -241,8 +242,8 @@ def _encodes(subject: Subject, name: str, listed: tuple[str, ...]) -> Judgement:
     facts = started(subject)
     if isinstance(facts, Unchecked):
         return facts
-    if not _encoder_expected(subject, name):
-        return _not_expected(subject, name)
+    if (left_out := _left_out(subject, name)) is not None:
+        return left_out
     run = run_of(facts, name)
     return run if isinstance(run, Pass | Unchecked) else _proven(subject, facts, run, encode_proof(facts, run), listed)
 
@@ -266,15 +267,19 @@ def _proven(subject: Subject, facts: TranscodeFacts, run: Run, proof: Proof, lis
     return Pass((evidence,), measurements=measurements_of(facts, run))
 
 
-def _encoder_expected(subject: Subject, codec: str) -> bool:
+def _left_out(subject: Subject, codec: str) -> Pass | Unchecked | None:
+    """None when the card is expected to encode it: by lab.yaml, else by its row. Without either nobody can tell."""
     declared = subject.cluster.transcode.encode
     row = capability(subject.chain.gpu.device)
-    return codec in declared if declared else row is None or codec in row.encode
-
-
-def _not_expected(subject: Subject, codec: str) -> Pass:
-    row = capability(subject.chain.gpu.device)
+    if not declared and row is None:
+        return _no_row(subject)
+    if codec in (declared or (row.encode if row is not None else ())):
+        return None
     return Pass((Evidence("capability table, lab.yaml", f"{_name(row, subject)}: encoding {codec} is not expected"),))
+
+
+def _no_row(subject: Subject) -> Unchecked:
+    return Unchecked(ADD_A_ROW.format(device=subject.chain.gpu.device))
 
 
 def _name(row: Capability | None, subject: Subject) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -16,7 +17,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    commands.add_parser("catalogue", help="print clauses and causes as Markdown")
+    catalogue = commands.add_parser("catalogue", help="print clauses and causes as Markdown")
+    catalogue.add_argument("--pages", metavar="DIR", help="write them as pages instead: one a cause, one a layer")
     commands.add_parser("schema", help="print the JSON Schema of lab.yaml")
     faults = commands.add_parser("faults", help="list the faults of the simulated lab")
     faults.add_argument("--json", action="store_true", help="for machines")
@@ -41,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     add_keeping_commands(commands)
     add_init(commands)
+    add_forecast(commands)
 
     words = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -62,6 +65,13 @@ def add_init(commands: Any) -> None:
 
     text = "find the GPUs of a lab, read-only, and write a commented lab.yaml"
     add_arguments(commands.add_parser("init", help=text, description=text))
+
+
+def add_forecast(commands: Any) -> None:
+    """The command that judges an upgrade before it is done."""
+    from labproof.cli.forecast import add_command
+
+    add_command(commands)
 
 
 def add_keeping_commands(commands: Any) -> None:
@@ -95,9 +105,17 @@ def _run(given: argparse.Namespace) -> int:
         from labproof.cli.init import run_init
 
         return run_init(given)
+    if given.command == "forecast":
+        from labproof.cli.forecast import run_forecast
+
+        return run_forecast(given)
     if given.command == "catalogue":
         from labproof.cli.catalogue_page import catalogue_page
+        from labproof.cli.site_pages import write_pages
 
+        if given.pages:
+            print(f"{write_pages(Path(given.pages))} pages in {given.pages}")
+            return 0
         sys.stdout.write(catalogue_page())
         return 0
     if given.command == "schema":

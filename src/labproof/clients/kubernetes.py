@@ -4,6 +4,7 @@ The official client brings kubeconfig, credentials and connections. Its models a
 35, 36 and 37, and 37 refuses on this side what a server would take (facts/real-kubernetes.md, pitfall 3).
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -209,6 +210,33 @@ class KubeSession:
             raise TransportFailure(Kind.PROTOCOL, self._connection.name, text) from None
         except OSError as error:
             raise connection.no_answer(error, handshake_s) from None
+
+    def through(
+        self,
+        namespace: str,
+        pod: str,
+        port: int,
+        path: str,
+        query: Mapping[str, Query] | None = None,
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> bytes:
+        """Ask what listens on a port of a pod, through the API server (`pods/proxy`); sent once.
+
+        The `Authorization` header belongs to the API server and never reaches the pod.
+
+        Returns:
+            The body, undecoded: clients that parse it turn JSON into Python's own spelling (facts kubernetes-gpu 8.7).
+
+        Raises:
+            TransportFailure: the pod's own refusals included (its status is the answer's).
+        """
+        where = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}:{port}/proxy/{path.lstrip('/')}"
+        sent = json.dumps(body).encode() if body is not None else None
+        kind = "application/json" if body is not None else None
+        return self._connection.send(method, where, query or {}, body=sent, content_type=kind, more=headers)
 
     def can_i(
         self, verb: str, group: str, resource: str, subresource: str | None = None, namespace: str | None = None

@@ -133,11 +133,16 @@ class KubeConnection:
         body: bytes | None = None,
         content_type: str | None = None,
         accept: str = "*/*",
+        more: Mapping[str, str] | None = None,
     ) -> bytes:
-        """Send one request and return the whole answer. Sent once: repeating is the caller's choice."""
+        """Send one request and return the whole answer. Sent once: repeating is the caller's choice.
+
+        Args:
+            more: further headers, for what stands behind a proxy path.
+        """
         words = {name: _word(value) for name, value in query.items() if value is not None}
         url = f"{self.configuration.host}{path}" + (f"?{urlencode(words)}" if words else "")
-        headers = Headers(accept=accept, **self.credential())
+        headers = Headers(more or {}, accept=accept, **self.credential())
         if body is not None and content_type:
             headers["content-type"] = content_type
         limit_s = self.target.timeout_s

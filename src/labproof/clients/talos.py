@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import yaml
 
@@ -139,7 +139,7 @@ class TalosSession:
         node = target.node if [target.node] != [host for host, _ in endpoints] else None
         self._channel = TalosChannel(self.context, endpoints, node)
 
-    def __enter__(self) -> "TalosSession":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

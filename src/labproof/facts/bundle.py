@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from labproof.facts.apps import AppsFacts
 from labproof.facts.host import HostFacts
 from labproof.facts.kubernetes import ClusterFacts
+from labproof.facts.metrics import MetricsFacts
 from labproof.facts.reading import Reading
+from labproof.facts.restart import RestartFacts
 from labproof.facts.store import FactsStore
-from labproof.facts.talos import TalosFacts
+from labproof.facts.talos import KernelLog, TalosFacts
 from labproof.facts.transcode import TranscodeFacts
 from labproof.facts.vm import PveFacts
 from labproof.facts.workload import WorkloadFacts
@@ -19,6 +22,10 @@ SHAPES: dict[str, type] = {
     "cluster": ClusterFacts,
     "workload": WorkloadFacts,
     "transcode": TranscodeFacts,
+    "kernel_log": KernelLog,
+    "metrics": MetricsFacts,
+    "restart": RestartFacts,
+    "apps": AppsFacts,
 }
 
 #: Section kind of each layer, from the bottom up.
@@ -29,6 +36,8 @@ KIND_OF = {
     "kubernetes": "cluster",
     "workload": "workload",
     "transcode": "transcode",
+    "metrics": "metrics",
+    "apps": "apps",
 }
 
 
@@ -42,7 +51,7 @@ class Facts:
     def drop(self, layer: str) -> None:
         """Forget what was read of a layer and of all above it, because it was changed."""
         layers = list(KIND_OF)
-        self._store.drop(*(KIND_OF[above] for above in layers[layers.index(layer) :]))
+        self._store.drop("kernel_log", *(KIND_OF[above] for above in layers[layers.index(layer) :]))
 
     def host(self, name: str) -> Reading[HostFacts]:
         """The host probe's facts, by the host's declared name."""
@@ -56,6 +65,10 @@ class Facts:
         """The Talos API's facts, by node name."""
         return self._store.section("talos", node, TalosFacts)
 
+    def kernel_log(self, node: str) -> Reading[KernelLog]:
+        """The node's kernel log once more; ask after what was done there, for it is read when first asked for."""
+        return self._store.section("kernel_log", node, KernelLog)
+
     def cluster(self, name: str) -> Reading[ClusterFacts]:
         """The Kubernetes API's facts, by cluster name."""
         return self._store.section("cluster", name, ClusterFacts)
@@ -67,3 +80,15 @@ class Facts:
     def transcode(self, chain: str) -> Reading[TranscodeFacts]:
         """What our transcodes on this chain did."""
         return self._store.section("transcode", chain, TranscodeFacts)
+
+    def restart(self, vm: str) -> Reading[RestartFacts]:
+        """What stood after each of two restarts of a VM, by its declared name."""
+        return self._store.section("restart", vm, RestartFacts)
+
+    def metrics(self, cluster: str) -> Reading[MetricsFacts]:
+        """GPU metrics of a cluster, by its declared name."""
+        return self._store.section("metrics", cluster, MetricsFacts)
+
+    def apps(self, cluster: str) -> Reading[AppsFacts]:
+        """The declared apps of a cluster, by its declared name."""
+        return self._store.section("apps", cluster, AppsFacts)

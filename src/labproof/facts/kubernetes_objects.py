@@ -198,6 +198,7 @@ class DaemonSetFacts:
             its plugin and its GFD the same labels (facts kubernetes-gpu 1.4).
         affinity: required node affinity: any of these terms, each a conjunction.
         config_maps: ConfigMaps its pods mount.
+        chart: Helm chart and version that brought it, from the label `helm.sh/chart`; empty when it has none.
     """
 
     namespace: str
@@ -219,6 +220,7 @@ class DaemonSetFacts:
     runtime_class: str
     config_maps: tuple[str, ...]
     host_paths: tuple[str, ...]
+    chart: str = ""
 
     @property
     def full_name(self) -> str:

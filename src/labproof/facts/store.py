@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -62,6 +62,11 @@ class FactsStore:
     def add_probe(self, kind: str, name: str, probe: Probe) -> None:
         """Say how a section is read when somebody first asks for it."""
         self._probes[SectionKey(kind, name)] = probe
+
+    def read_all(self, shapes: Mapping[str, type[Any]]) -> None:
+        """Read every section of these kinds now, before something is done that changes them."""
+        for key in [k for k in self._probes if k.kind in shapes]:
+            self.section(key.kind, key.name, shapes[key.kind])
 
     def section(self, kind: str, name: str, shape: type[Any]) -> Reading[Any]:
         """The section as a `Reading[shape]`; never raises: what cannot be read is a failed reading."""

@@ -137,3 +137,4 @@ class TalosFacts:
     firmware: Reading[tuple[str, ...]] = NOT_ASKED  # driver versions under /usr/lib/firmware/nvidia
     install_image: Reading[str] = NOT_ASKED  # machine.install.image; os:admin
     cri_customization: Reading[tuple[CriTable, ...]] = NOT_ASKED  # 20-customization.part; os:admin
+    booted_with_uki: Reading[bool] = NOT_ASKED  # a unified kernel image; else GRUB with a command line of its own

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from labproof.facts.ffmpeg import Cost, Mapping, Progress, Quality, VideoStream
+from labproof.facts.metrics import EncoderWatch
 from labproof.facts.pod_command import Ran
 from labproof.facts.reading import NOT_ASKED, Reading
 from labproof.facts.workload import Floors, ImageChoice, PodSeen, Slots
@@ -19,6 +20,7 @@ class Sample:
         encoder, decoder: utilisation in percent.
         sessions: encoder sessions open.
         memory_used, memory_free: MiB.
+        temperature: Celsius.
     """
 
     at: float
@@ -28,6 +30,7 @@ class Sample:
     memory_used: int | None
     memory_free: int | None
     temperature: int | None = None
+    slowdowns: tuple[str, ...] | None = None  # active clock event reasons: hw_slowdown, sw_thermal_slowdown ...
     engines: tuple[tuple[str, int], ...] = ()  # engine, time or cycles it worked for our process; empty: not told
     clock_mhz: int | None = None  # actual frequency of the GPU
     idle_ms: int | None = None  # residency of its idle power state (rc6)
@@ -114,6 +117,8 @@ class TranscodeFacts:
     floors: Reading[Floors] = NOT_ASKED
     runs: tuple[Run, ...] = ()
     at_once: Reading[AtOnce] = NOT_ASKED
+    exporter: Reading[EncoderWatch] = NOT_ASKED
+    uuids: tuple[str, ...] = ()
     created: tuple[str, ...] = ()
     left_behind: tuple[str, ...] = ()
 

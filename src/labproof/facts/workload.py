@@ -150,6 +150,25 @@ class OverflowSeen:
 
 
 @dataclass(frozen=True)
+class VramSeen:
+    """Card memory taken for a moment in the probe pod. MiB.
+
+    Attributes:
+        wanted: what lab.yaml says must be there (`probe.vram_mib`).
+        free_before: what the driver called free; None when it did not tell.
+        held_by_others: pods that hold slots of this card's node besides ours.
+        ran: the program that took it; not asked when there was too little, or when it would have been others' memory.
+        peak: most that the driver counted as used meanwhile; None when no sample fell into it.
+    """
+
+    wanted: int
+    free_before: int | None
+    held_by_others: str
+    ran: Reading[Ran] = NOT_ASKED
+    peak: int | None = None
+
+
+@dataclass(frozen=True)
 class Floors:
     """What the card had left before we began; work starts only when `short_of` is empty."""
 
@@ -194,6 +213,7 @@ class WorkloadFacts:
     vainfo: Reading[VaInfo] = NOT_ASKED
     opencl: Reading[Ran] = NOT_ASKED  # a filter of ffmpeg on an OpenCL device derived from the VA-API one
     vector_add: Reading[PodSeen] = NOT_ASKED
+    vram: Reading[VramSeen] = NOT_ASKED
     leak: Reading[LeakSeen] = NOT_ASKED
     runtime_class_only: Reading[LeakSeen] = NOT_ASKED
     overflow: Reading[OverflowSeen] = NOT_ASKED

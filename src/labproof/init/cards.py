@@ -214,7 +214,7 @@ def wanted_cards(hosts: list[HostSeen]) -> list[Card]:
 def product_of(card: Card) -> str:
     """The card's name, from the capability table or from what a node said."""
     row = capability(card.device)
-    return row.name if row is not None else card.product
+    return row.name if row is not None and (row.own_row or not card.product) else card.product
 
 
 def name_cards(cards: list[Card]) -> None:

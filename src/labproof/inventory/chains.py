@@ -6,8 +6,10 @@ Kubernetes no Talos); what is not declared has no clauses.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from labproof.inventory.branches import App, Metrics
 from labproof.inventory.models import Cluster, Gpu, Host, Lab, Node, Vm
 
 
@@ -36,6 +38,12 @@ class Chain:
             have += ["kubernetes", "workload"]
             if self.gpu_transcodes:
                 have.append("transcode")
+            if self.cluster.metrics is not None and self.gpu.device.startswith("10de:"):
+                have.append("metrics")
+            if self.cluster.apps:
+                have.append("apps")
+            if self.cluster.gitops is not None:
+                have.append("gitops")
         return tuple(have)
 
     @property
@@ -48,7 +56,7 @@ class Chain:
 class Target:
     """What one run of a clause speaks of: a chain, or a host, node or cluster with the chains that pass through it."""
 
-    scope: str  # chain | host | node | cluster
+    scope: str  # chain | host | node | cluster | app
     name: str
     chains: tuple[Chain, ...] = field(repr=False)  # a report that shows a test's parameters shows this repr
 
@@ -71,6 +79,8 @@ def targets_of(lab: Lab, scope: str, layer: str) -> tuple[Target, ...]:
     having = [c for c in chains_of(lab) if layer in c.layers]
     if scope == "chain":
         return tuple(Target("chain", c.id, (c,)) for c in having)
+    if scope == "app":
+        return tuple(_app_targets(lab, having))
     grouped: dict[str, list[Chain]] = {}
     for chain in having:
         thing = {"host": chain.host, "node": chain.node, "cluster": chain.cluster}[scope]
@@ -79,9 +89,19 @@ def targets_of(lab: Lab, scope: str, layer: str) -> tuple[Target, ...]:
     return tuple(Target(scope, name, tuple(members)) for name, members in grouped.items())
 
 
+def _app_targets(lab: Lab, having: list[Chain]) -> Iterator[Target]:
+    """One target per declared app, with the chains of the node it names, else of its whole cluster."""
+    for cluster in lab.clusters:
+        for app in cluster.apps:
+            through = [c for c in having if c.cluster is not None and c.cluster.name == cluster.name]
+            own = [c for c in through if c.node is not None and app.node in (None, c.node.name)]
+            if own:
+                yield Target("app", app.name, tuple(own))
+
+
 def features_of(lab: Lab, target: Target) -> frozenset[str]:
     """Names of the features declared for a target, against `Clause.wants`."""
-    names: set[str] = set()
+    names: set[str] = {f"acts:{word}" for word in lab.rights.acts}
     for chain in target.chains:
         if chain.host is not None:
             names.add(f"host:{chain.host.kind}")
@@ -91,6 +111,8 @@ def features_of(lab: Lab, target: Target) -> frozenset[str]:
             names.add("intel")
         if chain.gpu.device.startswith(("8086:", "1002:")):
             names.add("dri")
+        if chain.gpu.power_limit_watts is not None:
+            names.add("power-limit")
         if chain.gpu.functions:
             names.add("functions")
         if chain.vm is not None:
@@ -113,16 +135,46 @@ def features_of(lab: Lab, target: Target) -> frozenset[str]:
             names.add("sharing")
         if cluster.scheduling.taints:
             names.add("taints")
+        if cluster.metrics is not None:
+            names |= _metrics_features(cluster.metrics)
+        if target.scope == "app":
+            names |= _app_features(next(a for a in cluster.apps if a.name == target.name))
         if cluster.compute:
             names.add("compute")
         if cluster.workloads:
             names.add("workloads")
-        names.add("own-pod" if cluster.probe.via == "pod" else "owners-pod")
-        if cluster.probe.vainfo:
-            names.add("vainfo")
-        for feature in ("low_power", "qsv", "tone_mapping", "subtitles"):
-            if getattr(cluster.transcode, feature):
-                names.add(feature.replace("_", "-"))
+        names |= _of_media(cluster)
+        if any(workload.vram_mib for workload in cluster.workloads):
+            names.add("vram-budget")
+        if cluster.compute and cluster.probe.vram_mib and cluster.probe.via == "pod":
+            names.add("vram-allocation")
         if cluster.plugin.flavour not in ("hostpath",):
             names.add("device-plugin")
     return frozenset(names)
+
+
+def _app_features(app: App) -> set[str]:
+    names = {f"app:{app.kind}"}
+    given = {name for name, wanted in app.expect.model_dump().items() if wanted is not None}
+    return names | {f"app:{app.kind}:{name}" for name in given}
+
+
+def _metrics_features(metrics: Metrics) -> set[str]:
+    names = {"metrics"}
+    if metrics.scrape != "none":
+        names.add("metrics:scrape")
+    if metrics.alerts:
+        names.add("metrics:alerts")
+    if metrics.pods:
+        names.add("metrics:pods")
+    return names
+
+
+def _of_media(cluster: Cluster) -> set[str]:
+    """What is declared about the pod we look into and about VA-API."""
+    names = {"own-pod" if cluster.probe.via == "pod" else "owners-pod"}
+    if cluster.probe.vainfo:
+        names.add("vainfo")
+    wanted = {"low-power": cluster.transcode.low_power, "qsv": cluster.transcode.qsv,
+              "tone-mapping": cluster.transcode.tone_mapping, "subtitles": cluster.transcode.subtitles}  # fmt: skip
+    return names | {name for name, declared in wanted.items() if declared}

@@ -17,8 +17,14 @@ from labproof.inventory.models import Lab
 from labproof.inventory.yaml_marks import Mark, read
 
 #: Keys that hold a path; relative ones are taken from lab.yaml's folder.
-PATH_KEYS = {"ssh": ("key", "known_hosts"), "pve": ("ca",), "talos": ("talosconfig",), "clusters": ("kubeconfig",)}
-SECRET_KEYS = frozenset({"password", "token_secret"})
+PATH_KEYS = {
+    "ssh": ("key", "known_hosts"),
+    "pve": ("ca",),
+    "talos": ("talosconfig", "admin_talosconfig"),
+    "factory": ("ca",),
+    "clusters": ("kubeconfig",),
+}
+SECRET_KEYS = frozenset({"password", "token_secret", "api_key"})
 _ENV = re.compile(r"^\$\{([A-Za-z_][A-Za-z0-9_]*)\}$")
 
 Where = tuple[str | int, ...]
@@ -154,9 +160,14 @@ def _say(error: Any, content: Any) -> str:
     if kind == "missing":
         return "is required, but not there"
     if kind == "string_pattern_mismatch":
-        expected = {"[0-7]$": "a PCI address such as 0000:3b:00.0", "{4}$": "vendor:device such as 10de:1eb8"}
+        digits = "in lower-case hex digits"
+        expected = {
+            "[0-7]$": f"a PCI address such as 0000:3b:00.0, {digits}",
+            "{4}$": f"vendor:device such as 10de:1eb8, {digits}",
+            ".-]+$": "NAMESPACE/NAME such as media/jellyfin",
+        }
         shape = next((say for end, say in expected.items() if error["ctx"]["pattern"].endswith(end)), "")
-        return f"{given!r} is not {shape}, in lower-case hex digits"
+        return f"{given!r} is not {shape}"
     if kind == "literal_error":
         near = difflib.get_close_matches(str(given), re.findall(r"'([^']+)'", error["ctx"]["expected"]), 1)
         return f"{given!r} is not known, {_did_you_mean(near)}expected {error['ctx']['expected']}"

@@ -8,17 +8,13 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import Field, SecretStr, StringConstraints
+
+from labproof.inventory.branches import App, GitOps, Metrics
+from labproof.inventory.declared import Declared, Name
 
 PciAddress = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{4,}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$")]
 VendorDevice = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{4}:[0-9a-f]{4}$")]
-Name = Annotated[str, StringConstraints(min_length=1)]
-
-
-class Declared(BaseModel):
-    """Base of all models: unknown keys are errors, values are frozen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 # ------------------------------------------------------------------ hosts
@@ -74,6 +70,7 @@ class Gpu(Declared):
     device: VendorDevice  # 10de:1eb8
     address: PciAddress | None = None  # 0000:3b:00.0
     functions: tuple[VendorDevice, ...] = ()  # further functions of the slot (audio, USB), in order
+    power_limit_watts: float | None = Field(default=None, gt=0)  # the limit that should be in force
 
 
 # ------------------------------------------------------------------ VMs
@@ -111,6 +108,7 @@ class Talos(Declared):
     """Talos API of a node."""
 
     talosconfig: Name  # path
+    admin_talosconfig: str | None = None  # path of one with os:admin, for --provision; default: `talosconfig` itself
     context: str | None = None
     node: str | None = None  # address for the `node` metadata; default: the node's own
     version: str | None = None  # v1.11.6
@@ -196,7 +194,7 @@ class Workload(Declared):
     name: Name  # namespace/name of the workload (Deployment, StatefulSet, Pod prefix)
     slots: int = Field(1, ge=0)
     state: Literal["always", "on-demand", "parked"] = "always"
-    vram_mib: int | None = None
+    vram_mib: int | None = Field(default=None, ge=0)  # card memory it needs while it works
 
 
 class Probe(Declared):
@@ -219,6 +217,7 @@ class Probe(Declared):
     uid: int = 0
     max_slots: int | None = None  # never more than free - 1 unless this says so
     min_free_vram_mib: int = 1024
+    vram_mib: int | None = Field(default=None, ge=96)  # card memory that our pod must be able to take
     max_encoder_sessions: int | None = None
     max_temperature_c: int = 85
 
@@ -252,6 +251,9 @@ class Cluster(Declared):
     transcode: Transcode = Transcode()
     compute: bool = True
     workloads: tuple[Workload, ...] = ()
+    metrics: Metrics | None = None
+    apps: tuple[App, ...] = ()
+    gitops: GitOps | None = None
 
 
 # ------------------------------------------------------------------ the rest
@@ -262,6 +264,20 @@ class Rights(Declared):
 
     host: Literal["root", "reader"] = "root"
     talos: Literal["os:reader", "os:operator", "os:admin"] = "os:reader"
+    acts: tuple[Literal["vm-restart"], ...] = ()  # opt-in experiments; `--allow vm-restart` adds its word for one run
+
+
+class Factory(Declared):
+    """An Image Factory that --provision may register schematics with; without one it asks none."""
+
+    url: Name  # https://factory.talos.dev
+    ca: str | None = None  # path of its CA, for one of your own
+    registry: str | None = None  # host in image references; default: the url's
+
+    @property
+    def image_host(self) -> str:
+        """The first part of an image reference."""
+        return self.registry or self.url.partition("://")[2].strip("/")
 
 
 class Timings(Declared):
@@ -282,6 +298,8 @@ class Timings(Declared):
     initramfs_s: float = 1800.0  # provisioning: an initramfs with all modules took 642 s (facts real-host)
     reboot_s: float = 1800.0  # provisioning: servers take long to start
     shutdown_s: float = 180.0  # provisioning: a guest's own shutdown
+    drain_s: float = 600.0  # provisioning: until all pods of a node are evicted (budgets may make it wait)
+    upgrade_s: float = 1800.0  # provisioning: pull, install and boot of a Talos image (talosctl waits 30 m)
 
 
 class Acceptance(Declared):
@@ -304,6 +322,7 @@ class Lab(Declared):
     vms: tuple[Vm, ...] = ()
     nodes: tuple[Node, ...] = ()
     clusters: tuple[Cluster, ...] = ()
+    factory: Factory | None = None
     rights: Rights = Rights()
     timings: Timings = Timings()
     exceptions: tuple[Acceptance, ...] = ()

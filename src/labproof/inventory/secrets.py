@@ -25,6 +25,8 @@ def secrets_of(lab: Lab) -> dict[str, str]:
     for node in lab.nodes:
         if node.talos is not None:
             found.update(_in_yaml(f"nodes.{node.name}.talosconfig", Path(node.talos.talosconfig)))
+            if node.talos.admin_talosconfig is not None:
+                found.update(_in_yaml(f"nodes.{node.name}.admin_talosconfig", Path(node.talos.admin_talosconfig)))
     for cluster in lab.clusters:
         found.update(_in_yaml(f"clusters.{cluster.name}.kubeconfig", Path(cluster.kubeconfig)))
     return found

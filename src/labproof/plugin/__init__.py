@@ -39,6 +39,9 @@ def pytest_configure(config: pytest.Config) -> None:
             config.option.reportchars = ""
         if config.option.tbstyle == "auto":
             config.option.tbstyle = "no"
+        from labproof.plugin import progress
+
+        progress.quieten(config)
     for name, text in MARK_HELP.items():
         config.addinivalue_line("markers", f"{name}: {text}")
     from labproof.plugin.fixture_modules import register
@@ -102,9 +105,11 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 
     if collect.ours(session.items) and not session.config.getoption("collectonly"):
         run.open_run(session.config)
-        from labproof.plugin import provisioning
+        from labproof.plugin import progress, provisioning
 
-        return provisioning.instead_of_tests(session) or None
+        if provisioning.instead_of_tests(session):
+            return True
+        progress.begin(session)
     return None
 
 
@@ -152,10 +157,19 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.C
     from labproof.plugin.run import RUN
 
     prepared = config.stash.get(RUN, None)
+    from labproof.plugin import progress
+
+    if prepared is not None and prepared.result is None and progress.is_quiet(config):
+        terminalreporter.write_line(f"{prepared.lab.lab}: nothing was judged")
     if prepared is not None and prepared.result is not None:
         from labproof.plugin import keeping
-        from labproof.report.tree import write_tree
+        from labproof.report.tree import one_line, write_tree
 
+        if progress.is_quiet(config):
+            terminalreporter.write_line(one_line(prepared.result, prepared.folder))
+            for line in (text for text, worked in prepared.told if not worked):
+                terminalreporter.write_line(line)
+            return
         write_tree(terminalreporter, prepared.result, prepared.folder)
         keeping.tell(terminalreporter, config)
         for line, worked in prepared.told:

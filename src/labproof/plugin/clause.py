@@ -17,9 +17,15 @@ MARKS_OF = {
     "K8S": ("kubernetes",),
     "POD": ("workload",),
     "CODEC": ("transcode",),
+    "METRIC": ("metrics",),
+    "APP": ("apps",),
+    "GITOPS": ("gitops",),
 }
 #: Further marks, by the beginning of the id.
-EXTRA_MARKS = {"POD-CUDA": ("compute",), "POD-OPENCL": ("compute",)}
+EXTRA_MARKS = dict.fromkeys(
+    ("POD-CUDA", "POD-OPENCL", "POD-VRAM", "POD-POWER", "CODEC-HEAT", "CODEC-KLOG", "TALOS-ONLY", "TALOS-SOAK"),
+    ("compute",),
+)
 
 MARK_HELP = {
     "host": "the Proxmox or Linux host: IOMMU, VFIO, driver binding (needs SSH)",
@@ -28,11 +34,11 @@ MARK_HELP = {
     "talos": "the node's Talos Linux: image, extensions, driver (needs a talosconfig with os:reader)",
     "kubernetes": "device plugin, labels, RuntimeClass, allocatable (needs a kubeconfig with the shipped role)",
     "workload": "a real pod: nvidia-smi, devices, sharing (creates pods in our own namespace)",
-    "compute": "a CUDA kernel in a pod",
+    "compute": "a CUDA kernel, card memory, power and heat, a quiet kernel log, a node that stays up",
     "transcode": "ffmpeg in a pod: encode, decode, both, several at once",
-    "apps": "Jellyfin, Emby, Frigate, Ollama",
-    "metrics": "dcgm-exporter and its scrape",
-    "gitops": "Flux and Argo objects that bring the stack",
+    "apps": "the owner's own programs: do they really use the card (Jellyfin, Plex, Emby, Frigate, Ollama ...)",
+    "metrics": "dcgm-exporter, what scrapes it, and the alerts that rest on it",
+    "gitops": "the Flux objects that bring the GPU stack",
     "clause(id)": "the clause of the catalogue that this test states",
 }
 

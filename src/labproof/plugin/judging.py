@@ -57,7 +57,7 @@ def judge_item(item: pytest.Item) -> Judged:
     record = record_of(clause, target, ruling, _statement(item))
     record["seconds"] = round(time.perf_counter() - began, 4)
     item.stash[RECORD] = record
-    for key in ("clause", "severity", "verdict"):
+    for key in ("clause", "layer", "target", "severity", "verdict"):
         item.user_properties.append((key, str(record[key])))
     for problem in record["problems"]:
         item.user_properties.append(("cause", str(problem["cause"])))

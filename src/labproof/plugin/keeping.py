@@ -64,7 +64,7 @@ def keep(run: Run, result: dict[str, Any]) -> None:
     told: list[tuple[str, str]] = []
     if result.get("cut_off"):
         told.append((f"cut off: {result['cut_off']}; what was read so far is kept", "red"))
-    told += [(f"drift from baseline {d['run_id']}: {d['text']}", "yellow") for d in result["drift"]]
+    told += _drifted(reports, result)
     if run.config.getoption("compare"):
         told += _compared(run, reports, result)
     try:
@@ -76,6 +76,19 @@ def keep(run: Run, result: dict[str, Any]) -> None:
     except history.HistoryNotWritten as failure:
         told.append((f"history not written: {failure}", "red"))
     run.config.stash[KEPT] = told
+
+
+def _drifted(reports: Path, result: dict[str, Any]) -> list[tuple[str, str]]:
+    """A finding in three lines: what drifted, what that usually comes from, what to do."""
+    from labproof.report.baseline import ANEW, trouble
+
+    torn = trouble(reports)
+    told = [(f"baseline: {torn}", "red")] if torn else []
+    for d in result["drift"]:
+        told.append((f"{d['severity']} finding: drift from baseline {d['run_id']}: {d['text']}", "red"))
+        told.append((f"  so:    {d['meaning']}", ""))
+        told.append((f"  do:    {d['remedy'].removesuffix(ANEW).rstrip()}", ""))
+    return [*told, (f"  {ANEW}", "")] if result["drift"] else told
 
 
 def _compared(run: Run, reports: Path, result: dict[str, Any]) -> list[tuple[str, str]]:

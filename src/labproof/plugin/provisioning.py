@@ -15,11 +15,16 @@ from labproof.plugin.options import choose_lab
 from labproof.plugin.run import Run, open_run, prepare
 
 if TYPE_CHECKING:
+    from labproof.inventory.models import Lab
     from labproof.provision.bench import Bench
     from labproof.provision.runner import Outcome
 
 #: Steps of which this session has taken which; one list a process.
 _OUTCOMES = pytest.StashKey[dict[str, "Outcome"]]()
+
+
+#: The word of `--allow` that, typed by itself, opts in to the proof of the second start.
+RESTART = "vm-restart"
 
 
 def refuse_early(config: pytest.Config) -> None:
@@ -34,8 +39,14 @@ def refuse_early(config: pytest.Config) -> None:
         raise pytest.UsageError("--plan-json goes with --plan")
     if "--undo" in asked and len(asked) > 1:
         raise pytest.UsageError(f"{' and '.join(asked)} contradict each other: give one of them")
-    if option("--allow") and not asked:
-        raise pytest.UsageError("--allow goes with --provision, --plan or --undo")
+    if option("--allow") and not asked and set(_words(config)) != {RESTART}:
+        raise pytest.UsageError(
+            "--allow goes with --provision, --plan or --undo (alone: `--allow vm-restart`, the second start)"
+        )
+    if RESTART in _words(config) and option("--facts"):
+        raise pytest.UsageError(f"--allow {RESTART} needs a lab; --facts judges saved facts")
+    if RESTART in _words(config) and option("dist", "no") != "no":
+        raise pytest.UsageError(f"--allow {RESTART} restarts one lab's VMs in one order: leave -n out")
     if not asked:
         return
     if option("--facts"):
@@ -45,6 +56,19 @@ def refuse_early(config: pytest.Config) -> None:
     if option("dist", "no") != "no":
         raise pytest.UsageError(f"{asked[0]} changes one lab in one order: leave -n out")
     _allowed(config)
+
+
+def _words(config: pytest.Config) -> list[str]:
+    """Words of `--allow` as they were typed."""
+    return [word for text in config.getoption("--allow") for word in text.split(",")]
+
+
+def opted_in(config: pytest.Config, lab: Lab) -> Lab:
+    """The lab with the experiments that this run allows by name; `--allow all` means none of them."""
+    if RESTART not in _words(config) or config.getoption("--undo") or RESTART in lab.rights.acts:
+        return lab
+    rights = lab.rights.model_copy(update={"acts": (*lab.rights.acts, RESTART)})
+    return lab.model_copy(update={"rights": rights})
 
 
 def _allowed(config: pytest.Config) -> frozenset[str]:
@@ -63,6 +87,8 @@ def header(config: pytest.Config) -> list[str]:
         lines.append("  as it was before anybody provisioned it (--bare)")
     if option("--plan"):
         lines.append("  --plan: only reads, and changes nothing")
+    elif not option("--provision") and not option("--undo") and RESTART in _words(config):
+        lines.append("  --allow vm-restart: drains, shuts down and starts each VM with a GPU twice")
     elif option("--provision") or option("--undo"):
         verb = "--undo: takes back, within" if option("--undo") else "--provision: may change, within"
         lines.append(f"  {verb} --allow {' '.join(sorted(_allowed(config))) or 'nothing'}")
@@ -137,8 +163,9 @@ def _bench(run: Run) -> Iterator[Bench]:
 
     timings = run.lab.timings
     limits = Limits(
-        initramfs_s=timings.initramfs_s, reboot_s=timings.reboot_s, shutdown_s=timings.shutdown_s, poll_s=timings.poll_s
-    )
+        initramfs_s=timings.initramfs_s, reboot_s=timings.reboot_s, shutdown_s=timings.shutdown_s,
+        poll_s=timings.poll_s, drain_s=timings.drain_s, upgrade_s=timings.upgrade_s, pods_s=3 * timings.pod_start_s,
+    )  # fmt: skip
     folder = _journal_folder(run)
     folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -64,7 +64,7 @@ class Run:
         elif self.choice.kind == "sim":
             self._start_simulation()
         else:
-            self.lab = _loaded(load_lab, self.choice.path)
+            self.lab = _opted_in(self.config, _loaded(load_lab, self.choice.path))
         (folder / "facts").mkdir(parents=True)
         self.folder = folder
         if self.choice.kind != "facts":
@@ -81,7 +81,7 @@ class Run:
             )
         except SimulationRefused as refused:
             raise pytest.UsageError(f"--sim: {refused}") from None
-        self.lab = _loaded(load_lab, self.choice.path, self._simulation.overlay)
+        self.lab = _opted_in(self.config, _loaded(load_lab, self.choice.path, self._simulation.overlay))
 
     def share(self) -> dict[str, Any]:
         """What a worker needs to take part."""
@@ -208,7 +208,7 @@ def prepare(config: pytest.Config) -> Run:
             lab = meta.read(choice.path).lab
         else:
             patch = _variation(config, choice)
-            lab = _loaded(load_lab, choice.path, patch, read_secrets=False)
+            lab = _opted_in(config, _loaded(load_lab, choice.path, patch, read_secrets=False))
         config.stash[RUN] = Run(config, choice, lab)
         config.pluginmanager.register(_Gatherer(config.stash[RUN]), "labproof-gatherer")
         if worker is not None and "labproof" in worker:
@@ -251,6 +251,12 @@ def _variation(config: pytest.Config, choice: Choice) -> dict[str, Any]:
     content, _ = read(file.read_text("utf-8"), str(file))
     patch = content.get("lab", {}) if isinstance(content, dict) else {}
     return dict(patch or {})
+
+
+def _opted_in(config: pytest.Config, lab: Lab) -> Lab:
+    from labproof.plugin.provisioning import opted_in
+
+    return opted_in(config, lab)
 
 
 def _loaded(load: Any, *args: Any, **options: Any) -> Lab:

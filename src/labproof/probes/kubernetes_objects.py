@@ -184,6 +184,7 @@ def daemonset(raw: Json, role: str) -> DaemonSetFacts:
     for container in every:
         env.update(_env(container))
     return DaemonSetFacts(
+        chart=_texts(meta.get("labels")).get("helm.sh/chart", ""),
         namespace=str(meta.get("namespace") or ""),
         name=str(meta.get("name") or ""),
         uid=str(meta.get("uid") or ""),

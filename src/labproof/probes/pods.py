@@ -76,7 +76,7 @@ class OwnPods:
         self._uids: dict[str, str] = {}
         self._made_at: dict[str, float] = {}
         self._leases = Leases(self.session, self.namespace, self.run)
-        self._lock = FileLock(str(_lock_file(cluster, node)))
+        self._lock = FileLock(str(lock_file(cluster, node)))
         self._base = f"/api/v1/namespaces/{quote(self.namespace)}"
 
     def __enter__(self) -> OwnPods:
@@ -374,10 +374,10 @@ def _past(deadline: object, now: float) -> bool:
         return False
 
 
-def _lock_file(cluster: Cluster, node: str) -> Path:
+def lock_file(cluster: Cluster, node: str) -> Path:
     """A lock file of this user for this node, shared by xdist workers and by runs started side by side."""
     key = hashlib.sha256(f"{Path(cluster.kubeconfig).expanduser()}|{cluster.context}|{node}".encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"labproof-{os.getuid()}-gpu-{key}.lock"
 
 
-__all__ = ["Busy", "OwnPods", "open_session", "refused", "run_in"]
+__all__ = ["Busy", "OwnPods", "lock_file", "open_session", "refused", "run_in"]

@@ -79,6 +79,25 @@ def probe_talos(lab: Lab, node: Node) -> Reading[TalosFacts]:
         return value(_read(asked, node.name, began, value(version, source, began)), source, began)
 
 
+def probe_kernel_log(lab: Lab, node: Node) -> Reading[KernelLog]:
+    """The kernel log alone, read again: what was added since the first reading happened while we worked.
+
+    Raises:
+        ValueError: the node declares no talos.
+    """
+    if node.talos is None:
+        raise ValueError(f"node {node.name} declares no talos")
+    target = TalosTarget(
+        node.talos.talosconfig, node.talos.context, node=node.talos.node, timeout_s=lab.timings.request_s
+    )
+    try:
+        session = TalosSession(target)
+    except TransportFailure as failure:
+        return failed("talosctl dmesg", f"{failure.target}: {failure.text}", _refusal(failure), now())
+    with session:
+        return _Asked(session, node.talos.node or node.name, admin=False).kernel_log()
+
+
 def _refusal(failure: TransportFailure) -> str:
     """Machine word of a refusal at the door."""
     for text in ("no request forwarding", "not authorized"):
@@ -117,6 +136,7 @@ def _read(asked: _Asked, name: str, began: float, version: Reading[TalosVersion]
         firmware=asked.names("/usr/lib/firmware/nvidia", lambda entry: entry[:1].isdigit()),
         install_image=asked.install_image(),
         cri_customization=asked.cri_customization(),
+        booted_with_uki=asked.booted_with_uki(),
     )
 
 
@@ -279,6 +299,14 @@ class _Asked:
             return parse.command_line(str(rows[0].spec.get("cmdline", ""))) if rows else ""
 
         return self.read("talosctl get kernelcmdline", ask)
+
+    def booted_with_uki(self) -> Reading[bool]:
+        """How the kernel was started; a field that is false is left out of the answer (facts talos 3.5)."""
+        kind = "SecurityStates.talos.dev"
+        return self.read(
+            "talosctl get securitystate",
+            lambda s: bool(s.cosi_get(RUNTIME, kind, "securitystate").spec.get("bootedWithUKI")),
+        )
 
     def kernel_log(self) -> Reading[KernelLog]:
         """The part of the ring buffer that speaks of GPUs, modules and the boot."""

@@ -22,6 +22,7 @@ from labproof.inventory.models import Lab
 from labproof.probes.pods import Busy, OwnPods
 from labproof.probes.pods_card import mates_on_card, settle_on_card
 from labproof.probes.transcode_commands import DECODE_LOOPS, Commands
+from labproof.probes.transcode_exporter import ExporterWatch
 from labproof.probes.transcode_runs import Maker, Worker, read_run
 from labproof.probes.transcode_sampling import Sampler
 from labproof.probes.va_transcode import observe_media
@@ -89,11 +90,26 @@ def _observe(pods: OwnPods, lab: Lab, chain: Chain) -> Reading[TranscodeFacts]:
     if facts.ffmpeg_version.value is None:
         return value(facts)
     try:
-        facts = replace(facts, runs=_single_runs(worker, commands, lab, chain))
-        return value(replace(facts, at_once=_at_once(pods, worker, commands, ground, chain)))
+        if pods.cluster.metrics is None:
+            return value(_all_runs(facts, pods, worker, commands, ground, chain))
+        with ExporterWatch(pods, facts.uuids) as watch:
+            facts = _all_runs(facts, pods, worker, commands, ground, chain)
+            h264 = facts.of("h264")
+            if probe.via == "exec" and not watch.risen:
+                return value(replace(facts, exporter=not_asked("no long encode is made in a pod that is not ours")))
+            if h264 is not None and h264.ran.ok:
+                watch.insist(lambda seconds: worker.run(commands.load(seconds), seconds + lab.timings.transcode_s))
+        return value(replace(facts, exporter=watch.seen()))
     finally:
         if probe.via == "exec":
             worker.run(commands.clean())
+
+
+def _all_runs(
+    facts: TranscodeFacts, pods: OwnPods, worker: Worker, commands: Commands, ground: Ground, chain: Chain
+) -> TranscodeFacts:
+    facts = replace(facts, runs=_single_runs(worker, commands, pods.lab, chain))
+    return replace(facts, at_once=_at_once(pods, worker, commands, ground, chain))
 
 
 def _own(pods: OwnPods, seen: PodSeen) -> Worker:
@@ -119,6 +135,7 @@ def _preflight(facts: TranscodeFacts, worker: Worker, commands: Commands, pods: 
         driver_version=report.driver_version if report is not None else failed(smi.source, "nvidia-smi told nothing"),
         nvidia_smi_works=value(smi.value is not None and smi.value.ran.ok, smi.source),
         floors=floors(smi, pods.cluster.probe),
+        uuids=tuple(g.uuid.value for g in report.gpus if g.uuid.value) if report is not None else (),
     )
 
 

@@ -61,6 +61,12 @@ class Commands:
                 "-c:v", "h264_nvenc", "-preset", "p4", "-tune", "hq", "-rc", "vbr", "-b:v", LIMIT_BITRATE, "-g", "60",
                 self.file(name)]  # fmt: skip
 
+    def load(self, seconds: float) -> list[str]:
+        """H.264 by NVENC, paced, of that length, written nowhere: for a counter that is read only now and then."""
+        source = f"testsrc2=size=1920x1080:rate={RATE}:duration={seconds:g}"
+        return [*self._common(), "-re", "-f", "lavfi", "-i", source, "-pix_fmt", "yuv420p",
+                "-c:v", "h264_nvenc", "-preset", "p4", "-b:v", LIMIT_BITRATE, "-f", "null", "-"]  # fmt: skip
+
     def encode_hevc(self) -> list[str]:
         """HEVC 8 bit by NVENC, paced."""
         return [*self._common(), "-re", "-f", "lavfi", "-i", self.source, "-pix_fmt", "yuv420p",

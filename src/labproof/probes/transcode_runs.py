@@ -14,7 +14,9 @@ from labproof.facts.transcode import Run, Sample
 from labproof.facts.workload import PodSeen
 from labproof.inventory.models import Lab
 from labproof.probes.transcode_commands import Commands
+from labproof.probes.transcode_sampling import telling
 
+ATTEMPTS = 3
 _KEPT = 4000  # characters of a run's stderr that are kept besides its telling lines
 
 
@@ -39,13 +41,20 @@ class Counters(Protocol):
 
 
 class Maker:
-    """Makes runs in one container."""
+    """Makes runs in one container.
 
-    def __init__(self, worker: Worker, commands: Commands, lab: Lab, sampler: Counters) -> None:
+    Args:
+        attempts: how often a run is measured at most; 1 leaves that to the caller.
+    """
+
+    def __init__(
+        self, worker: Worker, commands: Commands, lab: Lab, sampler: Counters, attempts: int = ATTEMPTS
+    ) -> None:
         self._worker = worker
         self._commands = commands
         self._timings = lab.timings
         self._sampler = sampler
+        self._attempts = attempts
 
     def make(
         self, name: str, codec: str, direction: str, argv: list[str], frames: int, *, sampled: bool = True,
@@ -53,10 +62,17 @@ class Maker:
     ) -> Run:  # fmt: skip
         """Run one command; sample the counters meanwhile; probe what it wrote; compare it with the source."""
         baseline = self._sampler.once() if sampled else NOT_ASKED
-        with ThreadPoolExecutor(1, "labproof ffmpeg") as pool:
-            future = pool.submit(self._worker.run, argv, self._timings.transcode_s)
-            samples = self._sampler.until_done([future], self._timings.sample_poll_s) if sampled else NOT_ASKED
-            ran = future.result()
+        samples: Reading[tuple[Sample, ...]] = NOT_ASKED
+        for _ in range(self._attempts):  # a run that the counters were hardly read during is measured again
+            with ThreadPoolExecutor(1, "labproof ffmpeg") as pool:
+                future = pool.submit(self._worker.run, argv, self._timings.transcode_s)
+                if sampled:
+                    samples = self._sampler.until_done([future], self._timings.sample_poll_s)
+                ran = future.result()
+            if not sampled or not ran.ok or self._attempts == 1 or telling(baseline, samples, ran):
+                break
+        else:
+            samples = failed(samples.source, "too few samples fell into the run to say that nothing moved", "slow")
         run = read_run(name, codec, direction, self._worker.seen, ran, frames)
         run = replace(run, baseline=baseline, samples=samples)
         if not ran.ok or argv[-1] == "-":

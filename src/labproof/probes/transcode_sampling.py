@@ -14,10 +14,17 @@ Run = Callable[[Sequence[str]], Ran]
 
 FIELDS = (
     "utilization.encoder", "utilization.decoder", "encoder.stats.sessionCount", "memory.used", "memory.free",
-    "temperature.gpu", "pstate",
+    "temperature.gpu", "pstate", "clocks_throttle_reasons.active",
 )  # fmt: skip
+#: NVML's bits of clock event reasons (nvml.h, nvmlClocksEventReason*); idle and the power cap are daily life.
+REASONS = {
+    0x8: "hw_slowdown", 0x20: "sw_thermal_slowdown", 0x40: "hw_thermal_slowdown", 0x80: "hw_power_brake_slowdown",
+}  # fmt: skip
 QUERY = ("nvidia-smi", f"--query-gpu={','.join(FIELDS)}", "--format=csv,noheader,nounits")
 XML = ("nvidia-smi", "-q", "-x")
+
+
+ENOUGH_SAMPLES = 3
 
 
 class Sampler:
@@ -44,7 +51,7 @@ class Sampler:
         return value(
             Sample(
                 ran.ended, gpu.encoder_util.value, gpu.decoder_util.value, gpu.encoder_sessions.value,
-                gpu.memory_used.value, gpu.memory_free.value, gpu.temperature.value,
+                gpu.memory_used.value, gpu.memory_free.value, gpu.temperature.value, gpu.slowdowns.value,
             ),
             ran.line(),
         )  # fmt: skip
@@ -61,9 +68,27 @@ class Sampler:
                 samples.append(last.value)
             wait(running, timeout=every_s)
         if not samples:
-            why = last.why if last is not None else "it was over before a sample could be taken"
-            return failed(" ".join(QUERY), why, "nvidia-smi")
+            if last is None:
+                return failed(" ".join(QUERY), "it was over before a sample could be taken", "slow")
+            return failed(" ".join(QUERY), last.why, "nvidia-smi")
         return value(tuple(samples), " ".join(QUERY))
+
+
+def telling(baseline: Reading[Sample], samples: Reading[tuple[Sample, ...]], ran: Ran) -> bool:
+    """Whether samples of a run say anything: a counter rose, or enough of them were complete before the run ended.
+
+    A counter that stands still in one or two samples tells nothing: the engine may have worked between them, as on a
+    machine so busy that nvidia-smi takes as long as the clip. No samples at all are a reading of their own.
+    """
+    taken = samples.value
+    if taken is None:
+        return samples.kind != "slow"
+    before = baseline.value
+    for field in ("encoder", "decoder", "sessions"):
+        start = (getattr(before, field) if before is not None else None) or 0
+        if any((getattr(sample, field) or 0) > start for sample in taken):
+            return True
+    return sum(1 for sample in taken if sample.at <= ran.ended) >= ENOUGH_SAMPLES
 
 
 def parse_csv(ran: Ran) -> Reading[Sample]:
@@ -74,4 +99,14 @@ def parse_csv(ran: Ran) -> Reading[Sample]:
         return failed(ran.line(), f"expected {len(FIELDS)} values, got: {line[:120]!r}", "format")
     numbers = [int(float(cell)) if cell.replace(".", "", 1).isdigit() else None for cell in cells[:6]]
     encoder, decoder, sessions, used, free, heat = numbers
-    return value(Sample(ran.ended, encoder, decoder, sessions, used, free, heat), ran.line())
+    sample = Sample(ran.ended, encoder, decoder, sessions, used, free, heat, _reasons(cells[-1]))
+    return value(sample, ran.line())
+
+
+def _reasons(mask: str) -> tuple[str, ...] | None:
+    """The names behind `0x0000000000000008`; None when the driver does not tell."""
+    try:
+        bits = int(mask, 16)
+    except ValueError:
+        return None
+    return tuple(name for bit, name in REASONS.items() if bits & bit)

@@ -43,7 +43,7 @@ class EngineSampler:
         if clock is None and idle is None and not engines:
             return failed(f"cat {self._card}/{_CLOCK[0]}", "neither fdinfo nor sysfs tells anything", "counters")
         return value(
-            Sample(time.time(), None, None, None, None, None, None, engines, clock, idle),
+            Sample(time.time(), None, None, None, None, None, engines=engines, clock_mhz=clock, idle_ms=idle),
             "/proc/<pid>/fdinfo, sysfs of the card",
         )
 

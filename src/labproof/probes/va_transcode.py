@@ -97,7 +97,7 @@ class _Watched:
 
     def plain(self, name: str, argv: list[str], frames: int, *, judged: bool = False) -> Run:
         """A run whose counters nobody asks for."""
-        made = Maker(self._worker, self.commands, self._lab, self._sampler).make(
+        made = Maker(self._worker, self.commands, self._lab, self._sampler, 1).make(
             name, "av1" if name == "av1" else "h264", "transcode" if name == "app" else "encode", argv, frames,
             sampled=False, judged=judged,
         )  # fmt: skip
@@ -108,7 +108,7 @@ class _Watched:
         """An encode of the generated source; of a longer one when the first told nothing."""
         for times in _TIMES:
             commands = replace(self.commands, seconds=self.commands.seconds * times)
-            maker = Maker(self._worker, commands, self._lab, self._sampler)
+            maker = Maker(self._worker, commands, self._lab, self._sampler, 1)
             run = maker.make(name, codec, "encode", argv(commands), commands.frames, judged=judged)
             self._frames[name] = commands.frames
             if not run.ran.ok or self._seen(run):
@@ -118,7 +118,7 @@ class _Watched:
     def transcode(self) -> Run:
         """Decode, scale and encode of the software reference."""
         for times in _TIMES:
-            maker = Maker(self._worker, self.commands, self._lab, self._sampler)
+            maker = Maker(self._worker, self.commands, self._lab, self._sampler, 1)
             frames = self._frames["software"] * times
             run = maker.make("transcode", "h264", "transcode", self.commands.transcode(times), frames, judged=False)
             if not run.ran.ok or self._seen(run):
@@ -129,7 +129,7 @@ class _Watched:
         """A decode of a written file, read over and over."""
         for times in _TIMES:
             loops = DECODE_LOOPS * times
-            maker = Maker(self._worker, self.commands, self._lab, self._sampler)
+            maker = Maker(self._worker, self.commands, self._lab, self._sampler, 1)
             frames = self._frames[of] * loops
             run = maker.make(name, codec, "decode", self.commands.decode(of, loops), frames, judged=False)
             if not run.ran.ok or self._seen(run):

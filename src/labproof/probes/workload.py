@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from labproof.clients.errors import TransportFailure
@@ -21,8 +22,9 @@ from labproof.inventory.models import Cluster, Lab
 from labproof.probes.pods import Busy, OwnPods, refused, run_in
 from labproof.probes.pods_card import settle_on_card
 from labproof.probes.pods_slots import asked_by, choose_image, disk_pressure, read_slots
-from labproof.probes.workload_dri import inspect_card, nodes_without_a_request
+from labproof.probes.workload_dri import inspect_card, is_nvidia, nodes_without_a_request
 from labproof.probes.workload_inspect import Inspected, list_devices, read_list
+from labproof.probes.workload_memory import take_memory
 from labproof.probes.workload_slots import over_request, overflow
 
 
@@ -170,7 +172,7 @@ def _in_own_pod(
         return (
             replace(
                 facts, probe=busy, nvidia_smi=busy, listed=busy, env=busy, uid=busy, devices=busy, libraries=busy,
-                floors=busy,
+                floors=busy, vram=busy,
             ),
             None,
         )  # fmt: skip
@@ -182,7 +184,18 @@ def _in_own_pod(
             floors=nothing, vector_add=nothing, over_request=nothing, overflow=nothing,
         ), None  # fmt: skip
     found = inspect_card(chain, lambda argv: pods.exec(seen, argv), pods.cluster.probe)
-    return _with(facts, found), found
+    facts = _with(facts, found)
+    left = found.floors.value
+    if not is_nvidia(chain):
+        return facts, found
+    if left is not None and left.short_of:
+        facts = replace(facts, vram=failed("nvidia-smi -q -x", f"not started: {left.short_of}", "busy"))
+    elif pods.cluster.compute and left is not None:
+        free = left.free_vram_mib
+        probe, timings = pods.cluster.probe, pods.lab.timings
+        run = partial(pods.exec, seen)
+        facts = replace(facts, vram=take_memory(run, probe, timings, facts.slots, free))
+    return facts, found
 
 
 def _exec_in_declared(pods: OwnPods, chain: Chain, facts: WorkloadFacts) -> tuple[WorkloadFacts, Inspected | None]:

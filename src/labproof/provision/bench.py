@@ -15,25 +15,32 @@ from labproof.checks.registry import LAYERS, clauses
 from labproof.checks.subject import Subject
 from labproof.facts.bundle import Facts
 from labproof.inventory.chains import Chain, Target, chains_of
-from labproof.inventory.models import Host, Lab
+from labproof.inventory.models import Cluster, Host, Lab, Node
 from labproof.provision.host_shell import HostShell
 from labproof.provision.journal import Journal
 
 if TYPE_CHECKING:
     from labproof.clients.errors import Kind
+    from labproof.clients.kubernetes import KubeSession
     from labproof.clients.pve import PveSession
+    from labproof.clients.talos_admin import TalosAdmin
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Longest waits in seconds. An initramfs of all modules took 642 s (facts real-host); servers start slowly."""
+    """Longest waits in seconds. An initramfs of all modules took 642 s (facts real-host); servers start slowly; the
+    pods of a GPU stack pull their images first."""
 
     initramfs_s: float = 1800.0
     refresh_s: float = 300.0
     reboot_s: float = 1800.0
     shutdown_s: float = 180.0
+    drain_s: float = 600.0
+    upgrade_s: float = 1800.0
+    node_ready_s: float = 900.0
+    pods_s: float = 1800.0
     poll_s: float = 2.0
     tell_every_s: float = 15.0
 
@@ -59,6 +66,9 @@ class Bench:
         self._stack = ExitStack()
         self._shells: dict[str, HostShell] = {}
         self._apis: dict[str, PveSession] = {}
+        self._clusters: dict[str, KubeSession] = {}
+        self._nodes: dict[str, TalosAdmin] = {}
+        self.boots: dict[str, str] = {}  # node -> boot id that its kubelet posted when it was drained
         self._gate = Gate(facts, lab, LAYERS)
 
     def __enter__(self) -> Bench:
@@ -74,6 +84,8 @@ class Bench:
         self._stack.close()
         self._shells.clear()
         self._apis.clear()
+        self._clusters.clear()
+        self._nodes.clear()
 
     # -------------------------------------------------------------- looking
 
@@ -82,13 +94,17 @@ class Bench:
         self.facts.drop(layer)
         self._gate = Gate(self.facts, self.lab, LAYERS)
 
-    def chains(self, *, host: str | None = None, vm: str | None = None) -> tuple[Chain, ...]:
-        """Chains through a host or a VM."""
+    def chains(
+        self, *, host: str | None = None, vm: str | None = None, node: str | None = None, cluster: str | None = None
+    ) -> tuple[Chain, ...]:
+        """Chains through a host, a VM, a node or a cluster."""
         return tuple(
             c
             for c in chains_of(self.lab)
             if (host is None or (c.host is not None and c.host.name == host))
             and (vm is None or (c.vm is not None and c.vm.name == vm))
+            and (node is None or (c.node is not None and c.node.name == node))
+            and (cluster is None or (c.cluster is not None and c.cluster.name == cluster))
         )
 
     def subject(self, chain: Chain) -> Subject:
@@ -153,6 +169,30 @@ class Bench:
                 raise LookupError(f"{host.name} has no PVE API")
             self._apis[host.name] = self._stack.enter_context(PveSession(pve_target(host.pve, self.lab.timings)))
         return self._apis[host.name]
+
+    def kube(self, cluster: Cluster) -> KubeSession:
+        """The cluster's API."""
+        if cluster.name not in self._clusters:
+            from labproof.clients.kubernetes import KubeSession, KubeTarget
+
+            timings = self.lab.timings
+            target = KubeTarget(cluster.kubeconfig, cluster.context, timings.connect_s, timings.request_s)
+            self._clusters[cluster.name] = self._stack.enter_context(KubeSession(target))
+        return self._clusters[cluster.name]
+
+    def talos(self, node: Node) -> TalosAdmin:
+        """The node's Talos API, with whatever role its talosconfig for provisioning has."""
+        if node.name not in self._nodes:
+            from labproof.clients.talos import TalosTarget
+            from labproof.clients.talos_admin import TalosAdmin
+
+            talos = node.talos
+            if talos is None:
+                raise LookupError(f"{node.name} has no Talos API")
+            path = talos.admin_talosconfig or talos.talosconfig
+            target = TalosTarget(path, talos.context, node=talos.node, timeout_s=self.lab.timings.request_s)
+            self._nodes[node.name] = self._stack.enter_context(TalosAdmin(target))
+        return self._nodes[node.name]
 
     # -------------------------------------------------------------- waiting
 

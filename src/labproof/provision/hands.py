@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from labproof.inventory.models import Host
-from labproof.provision import guests, mapping, vm_guard
+from labproof.provision import cluster_hands, drain, guests, mapping, talos_hands, vm_guard
 from labproof.provision.bench import Bench
 from labproof.provision.changes import file_state
 from labproof.provision.failure import ChangedSince, StepFailed
@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from labproof.clients.pve import PveSession
 
 Record = Mapping[str, Any]
+#: Effects on a node, whose target is a node's name; all others are of a host.
+NODE_EFFECTS: dict[str, Callable[[Bench, Record], None]] = {
+    "node-drain": drain.drain,
+    "node-resume": drain.see_again,
+    "node-reboot": talos_hands.reboot,
+}
 
 
 def perform(bench: Bench, change: Record) -> None:
@@ -24,8 +30,17 @@ def perform(bench: Bench, change: Record) -> None:
         StepFailed, ChangedSince: it could not be made.
         TransportFailure: the host or its API did not answer.
     """
-    host = bench.lab.host(str(change["target"]))
     action = change["action"]
+    if action in talos_hands.ACTIONS:
+        talos_hands.perform(bench, change)
+        return
+    if action in cluster_hands.ACTIONS:
+        cluster_hands.perform(bench, change)
+        return
+    if action in NODE_EFFECTS:
+        effect(bench, change)
+        return
+    host = bench.lab.host(str(change["target"]))
     if action == "file":
         bench.shell(host).replace(change["path"], file_state(change["before"]), file_state(change["after"]))
     elif action == "mapping":
@@ -33,12 +48,16 @@ def perform(bench: Bench, change: Record) -> None:
     elif action == "vm-config":
         configure(bench, host, change, change["before"], change["after"])
     else:
-        effect(bench, host, change)
+        effect(bench, change)
 
 
-def effect(bench: Bench, host: Host, change: Record) -> None:
+def effect(bench: Bench, change: Record) -> None:
     """What makes other changes effective; it is the same forwards and backwards."""
     action, limits = change["action"], bench.limits
+    if action in NODE_EFFECTS:
+        NODE_EFFECTS[action](bench, change)
+        return
+    host = bench.lab.host(str(change["target"]))
     if action == "refresh":
         bench.shell(host).run(change["command"], limits.refresh_s)
     elif action == "initramfs":
@@ -59,8 +78,12 @@ def effect(bench: Bench, host: Host, change: Record) -> None:
 
 def state_of(bench: Bench, change: Record) -> str:
     """Whether a change stands: `after`, `before`, or `other` when somebody else's hand was there since."""
-    host = bench.lab.host(str(change["target"]))
     action = change["action"]
+    if action in talos_hands.ACTIONS:
+        return talos_hands.state_of(bench, change)
+    if action in cluster_hands.ACTIONS:
+        return cluster_hands.state_of(bench, change)
+    host = bench.lab.host(str(change["target"]))
     if action == "file":
         found = bench.shell(host).read(change["path"])
         sides = {side: file_state(change[side]) for side in ("after", "before")}
@@ -78,7 +101,13 @@ def state_of(bench: Bench, change: Record) -> str:
 
 
 def take_back(bench: Bench, change: Record) -> None:
-    """Undo one file, mapping or configuration that stands."""
+    """Undo one file, mapping, configuration, image or object that stands."""
+    if change["action"] in talos_hands.ACTIONS:
+        talos_hands.take_back(bench, change)
+        return
+    if change["action"] in cluster_hands.ACTIONS:
+        cluster_hands.take_back(bench, change)
+        return
     host = bench.lab.host(str(change["target"]))
     if change["action"] == "file":
         bench.shell(host).replace(change["path"], file_state(change["after"]), file_state(change["before"]))

@@ -8,8 +8,8 @@ from labproof.checks.vm_devices import card_entry, devices_of_entry, same_device
 from labproof.facts.reading import Unjudged, need
 from labproof.facts.vm import HostPci, PveFacts, VmConfig
 from labproof.inventory.chains import Chain
-from labproof.inventory.models import Host, Vm
-from labproof.provision import mapping, scopes, vm_guard
+from labproof.inventory.models import Host, Node, Vm
+from labproof.provision import drain, mapping, scopes, vm_guard
 from labproof.provision.bench import Bench
 from labproof.provision.changes import CallChange, Change
 from labproof.provision.failure import StepFailed
@@ -62,6 +62,7 @@ class _Planner:
         self.bench, self.vm, self.host, self.pve, self.host_pending = bench, vm, host, pve, host_pending
         self.chains = bench.chains(vm=vm.name)
         self.refusals: list[Refusal] = []
+        self.drained: list[str] = []  # what the owner should know of the node's pods
 
     def plan(self) -> StepPlan:
         """The mapping, the configuration, the restart that makes it effective."""
@@ -83,7 +84,9 @@ class _Planner:
         after = {**config.keys, **{k: v for k, v in wanted.items() if v is not None}}
         reason = self._restart_reason(running, bool(wanted))
         if reason:
-            changes.append(self._restart(config, after, running, reason))
+            changes += self._restarted(self._restart(config, after, running, reason), running)
+        else:
+            changes += drain.all_owed(self.bench, self._nodes(), scopes.VM_RESTART)
         if changes:
             self._guard(config)
             self._rights(config, changes)
@@ -174,10 +177,25 @@ class _Planner:
             detail={"node": self.pve.node, "vmid": config.vmid, "vm": self.vm.name, "timeout": timeout},
         )  # fmt: skip
 
+    def _nodes(self) -> tuple[Node, ...]:
+        return tuple({c.node.name: c.node for c in self.chains if c.node is not None}.values())
+
+    def _restarted(self, restart: CallChange, running: bool) -> list[Change]:
+        """The restart with its node drained before and let back afterwards."""
+        before: list[Change] = []
+        after: list[Change] = []
+        for node in self._nodes() if running else ():
+            why = f"its VM {self.vm.name} restarts"
+            pair = drain.around(self.bench, node, scopes.VM_RESTART, why, self.refusals, self.drained)
+            if pair is not None:
+                before, after = [*before, pair[0]], [*after, pair[1]]
+        return [*before, restart, *after]
+
     def _notes(self, changes: list[Change]) -> tuple[str, ...]:
         notes = ["the host's step comes first; this one is planned again after it"] if self.host_pending else []
         if any(change.action == "vm-restart" for change in changes):
-            notes.append(f"what runs in {self.vm.name} stops meanwhile: drain the node first where that matters")
+            notes.append(f"what runs in {self.vm.name} stops meanwhile")
+        notes += self.drained
         return tuple(notes) if changes else ()
 
     # -------------------------------------------------------------- refusing

@@ -11,10 +11,15 @@ from labproof.provision.changes import Change
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a step is not taken: the clause or cause that says so, and a line for the owner."""
+    """Why a step is not taken: the clause or cause that says so, and a line for the owner.
+
+    Attributes:
+        values: what the owner commits elsewhere instead, as text of several lines.
+    """
 
     cause: str
     text: str
+    values: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,7 @@ def _step_lines(step: StepPlan, allow: Collection[str]) -> list[str]:
     lines = ["", f"{step.layer}: {step.step} {step.target}"]
     for refusal in step.refusals:
         lines.append(f"  ! refused ({refusal.cause}): {refusal.text}")
+        lines += [f"      {line}" for line in (refusal.values or "").splitlines()]
     missing = step.missing(allow)
     for number, change in enumerate(step.changes, 1):
         lacks = f"  [missing: --allow {change.scope}]" if change.scope in missing else f"  [{change.scope}]"
@@ -114,7 +120,9 @@ def _step_json(step: StepPlan, allow: Collection[str]) -> Mapping[str, Any]:
     return {
         "step": step.step, "layer": step.layer, "target": step.target, "seconds": step.seconds,
         "missing_allow": list(step.missing(allow)), "notes": list(step.notes),
-        "refused": [{"cause": r.cause, "text": r.text} for r in step.refusals],
+        "refused": [
+            {"cause": r.cause, "text": r.text, **({"values": r.values} if r.values else {})} for r in step.refusals
+        ],
         "changes": [
             {"action": c.action, "title": c.title, "target": c.target, "scope": c.scope, "clause": c.clause,
              "reason": c.reason, "seconds": c.seconds, "difference": list(c.difference())}

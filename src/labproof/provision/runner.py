@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from labproof.checks.registry import LAYERS as ALL_LAYERS
-from labproof.provision import guests, hands
+from labproof.provision import drain, guests, hands
 from labproof.provision.bench import Bench
 from labproof.provision.failure import StepFailed
 from labproof.provision.journal import Entry
@@ -17,7 +17,11 @@ from labproof.provision.steps import STEPS, Step, step_of
 #: Layers that have a step.
 LAYERS = tuple(dict.fromkeys(step.layer for step in STEPS))
 #: What makes other changes effective, in the order in which it is done, forwards and backwards.
-EFFECTS = ("refresh", "initramfs", "drain", "reboot", "resume", "vm-restart")
+EFFECTS = (
+    "refresh", "initramfs", "node-drain", "drain", "reboot", "resume", "vm-restart", "node-reboot", "node-resume",
+)  # fmt: skip
+#: Things whose way back is a boot: taken back while their node is drained.
+_BOOTING = "upgrade"
 #: Facts of this layer and all above are read anew after a step: a VM that starts changes what its host shows.
 _LOWEST = ALL_LAYERS[0]
 
@@ -81,6 +85,7 @@ def _take(bench: Bench, kind: Step, step: StepPlan, lines: list[str]) -> tuple[i
     name = f"{step.step} {step.target}"
     for refusal in step.refusals:
         lines.append(f"{name}: refused ({refusal.cause}): {refusal.text}")
+        lines += [f"    {line}" for line in (refusal.values or "").splitlines()]
     missing = step.missing(bench.allow)
     if missing and not step.refusals:
         words = " ".join(f"--allow {scope}" for scope in missing)
@@ -153,13 +158,19 @@ def _changed_since(bench: Bench, entries: list[Entry]) -> list[str]:
     for entry in reversed(entries):
         if entry.action in EFFECTS:
             continue
-        thing = entry.change.get("path") or f"{entry.change['call']} {sorted(entry.change['after'])}"
+        thing = _thing(entry)
         if thing in seen:
             continue
         seen.add(thing)
         if hands.state_of(bench, entry.change) == "other":
             refusals.append(f"refused: {thing} was changed by somebody else since labproof changed it; nothing undone")
     return refusals
+
+
+def _thing(entry: Entry) -> str:
+    """What a change is about, in words; two changes of one thing have the same."""
+    change = entry.change
+    return str(change.get("thing") or change.get("path") or f"{change['call']} {sorted(change['after'])}")
 
 
 def _not_allowed(bench: Bench, entries: list[Entry]) -> list[str]:
@@ -175,11 +186,16 @@ def _undo_group(bench: Bench, entries: list[Entry]) -> list[str]:
     Entries are marked when all of it is done: a kill in between finds things as they were before and does the rest.
     """
     things = [e for e in reversed(entries) if e.action not in EFFECTS]
-    lines = [line for e in things if e.action != "mapping" for line in _take_back(bench, e)]
-    for change in _effects(bench, entries):
+    late = ("mapping", _BOOTING)
+    lines = [line for e in things if e.action not in late for line in _take_back(bench, e)]
+    booting = [e for e in things if e.action == _BOOTING and hands.state_of(bench, e.change) == "after"]
+    for change in _effects(bench, entries, {str(e.change["target"]) for e in booting}):
+        if change["action"] == "node-resume":
+            lines += [line for e in booting if e.change["target"] == change["target"] for line in _take_back(bench, e)]
         bench.tell(f"undo: {change['action']} {change['target']}")
-        hands.effect(bench, bench.lab.host(str(change["target"])), change)
+        hands.effect(bench, change)
         lines.append(f"{change['target']}: {change['action']}")
+    lines += [line for e in booting for line in _take_back(bench, e)]  # a node that nobody drained
     lines += [line for e in things if e.action == "mapping" for line in _take_back(bench, e)]
     for entry in entries:
         bench.journal.undone(entry.number)
@@ -187,7 +203,7 @@ def _undo_group(bench: Bench, entries: list[Entry]) -> list[str]:
 
 
 def _take_back(bench: Bench, entry: Entry) -> list[str]:
-    title = entry.change.get("path") or f"{entry.change['call']}"
+    title = entry.change.get("thing") or entry.change.get("path") or entry.change["call"]
     if hands.state_of(bench, entry.change) != "after":
         return []
     bench.tell(f"undo: {title}")
@@ -195,15 +211,45 @@ def _take_back(bench: Bench, entry: Entry) -> list[str]:
     return [f"{entry.step} {entry.target}: took back {title}"]
 
 
-def _effects(bench: Bench, entries: list[Entry]) -> list[Mapping[str, Any]]:
-    """Each recorded effect once, the newest record of it. Guests that were shut down run again at the end."""
-    newest: dict[str, Mapping[str, Any]] = {e.action: e.change for e in entries if e.action in EFFECTS}
-    drain = newest.get("drain")
-    if drain is not None and "reboot" not in newest:  # killed before the reboot: nothing to go down for
+def _effects(bench: Bench, entries: list[Entry], upgraded: Collection[str]) -> list[Mapping[str, Any]]:
+    """Each recorded effect once, the newest record of it. Guests that were shut down run again at the end.
+
+    Args:
+        bench: for what is made anew.
+        entries: of one step and target.
+        upgraded: nodes whose upgrade is taken back, which boots them.
+    """
+    nodes = _node_effects(bench, entries, upgraded)
+    newest: dict[str, Mapping[str, Any]] = {
+        e.action: e.change for e in entries if e.action in EFFECTS and not e.action.startswith("node-")
+    }
+    shut = newest.get("drain")
+    if shut is not None and "reboot" not in newest:  # killed before the reboot: nothing to go down for
         del newest["drain"]
-    if drain is not None and ("resume" not in newest or "reboot" not in newest):
-        again = guests.resume(bench, bench.lab.host(str(drain["target"])), drain["before"]).record()
+    if shut is not None and ("resume" not in newest or "reboot" not in newest):
+        again = guests.resume(bench, bench.lab.host(str(shut["target"])), shut["before"]).record()
         if "reboot" not in newest:
             again["detail"] = {**again["detail"], "onboot": []}  # no boot will start them
         newest["resume"] = again
-    return [newest[action] for action in EFFECTS if action in newest]
+    found = [newest[action] for action in EFFECTS if action in newest] + nodes
+    return sorted(found, key=lambda change: EFFECTS.index(change["action"]))
+
+
+def _node_effects(bench: Bench, entries: list[Entry], upgraded: Collection[str]) -> list[Mapping[str, Any]]:
+    """Nodes that were drained are drained again where going back boots them, and let pods on them in any case."""
+    found: list[Mapping[str, Any]] = []
+    boots = any(e.action in ("reboot", "vm-restart", "node-reboot") for e in entries)
+    for target in dict.fromkeys(str(e.change["target"]) for e in entries if e.action.startswith("node-")):
+        own = {e.action: e.change for e in entries if e.change["target"] == target and e.action.startswith("node-")}
+        first = next((e.change for e in entries if e.action == "node-drain" and e.change["target"] == target), None)
+        if "node-reboot" in own:
+            found.append(own["node-reboot"])
+        going = boots or target in upgraded
+        if first is not None and going:
+            found.append(first)
+        last = first or own.get("node-resume")
+        if last is not None:
+            cordoned = bool(last["detail"]["cordoned"])
+            node = bench.lab.node(target)
+            found.append(drain.resume(bench, node, str(last["scope"]), cordoned=cordoned, boots=going).record())
+    return found

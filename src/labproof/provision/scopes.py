@@ -8,6 +8,8 @@ from collections.abc import Iterable
 HOST_FILES, HOST_BOOT, HOST_REBOOT = "host-files", "host-boot", "host-reboot"
 VM_CONFIG, VM_RESTART = "vm-config", "vm-restart"
 NODE_CONFIG, NODE_UPGRADE = "node-config", "node-upgrade"
+#: Objects, labels and taints in a cluster: `--provision` itself permits it.
+CLUSTER = "cluster"
 #: What `--allow all` permits.
 ORDINARY = (HOST_FILES, HOST_BOOT, HOST_REBOOT, VM_CONFIG, VM_RESTART, NODE_CONFIG, NODE_UPGRADE)
 
@@ -21,16 +23,16 @@ class UnknownScope(ValueError):
 
 
 def allowed(words: Iterable[str]) -> frozenset[str]:
-    """The scopes that words of `--allow` permit.
+    """The scopes that words of `--allow` permit, `cluster` always.
 
     Raises:
         UnknownScope: a word that is neither a scope nor `all`; the text names the nearest.
     """
-    found: set[str] = set()
+    found: set[str] = {CLUSTER}
     for word in (part for text in words for part in text.split(",")):
         if word == "all":
             found |= set(ORDINARY)
-        elif word in ORDINARY or word in OVERRIDES:
+        elif word in ORDINARY or word in OVERRIDES or word == CLUSTER:
             found.add(word)
         else:
             near = difflib.get_close_matches(word, [*ORDINARY, *OVERRIDES, "all"], 1)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 
 from labproof.inventory.chains import Chain
-from labproof.provision import hostpci, vfio
+from labproof.inventory.models import Cluster
+from labproof.provision import device_plugin, hostpci, runtime_class, talos_image, time_slicing, vfio
 from labproof.provision.bench import Bench
 from labproof.provision.plan import StepPlan
 
@@ -38,6 +40,12 @@ def _nothing_below(bench: Bench, target: str) -> tuple[tuple[str, str], ...]:
     return ()
 
 
+def _machine_of(bench: Bench, node: str) -> tuple[tuple[str, str], ...]:
+    """The VM a node runs in, and its host."""
+    vm = bench.lab.node(node).vm
+    return ((hostpci.LAYER, vm), (vfio.LAYER, bench.lab.vm(vm).host)) if vm is not None else ()
+
+
 VFIO = Step(
     vfio.NAME,
     vfio.LAYER,
@@ -56,7 +64,46 @@ HOSTPCI = Step(
     chains=lambda bench, vm: bench.chains(vm=vm),
     rests_on=lambda bench, vm: ((vfio.LAYER, bench.lab.vm(vm).host),),
 )
-STEPS: tuple[Step, ...] = (VFIO, HOSTPCI)
+TALOS_IMAGE = Step(
+    talos_image.NAME,
+    talos_image.LAYER,
+    talos_image.VERIFIED,
+    targets=lambda bench: tuple(node.name for node in talos_image.nodes(bench)),
+    plan=lambda bench, node, pending: talos_image.plan(bench, bench.lab.node(node), pending),
+    chains=lambda bench, node: bench.chains(node=node),
+    rests_on=_machine_of,
+)
+
+
+def _below_cluster(bench: Bench, cluster: str) -> tuple[tuple[str, str], ...]:
+    """Nodes, VMs and hosts that bear the cluster's GPU nodes."""
+    chains = bench.chains(cluster=cluster)
+    nodes = [(talos_image.LAYER, chain.node.name) for chain in chains if chain.node is not None]
+    vms = [(hostpci.LAYER, chain.vm.name) for chain in chains if chain.vm is not None]
+    hosts = [(vfio.LAYER, chain.host.name) for chain in chains if chain.host is not None]
+    return tuple(dict.fromkeys([*nodes, *vms, *hosts, (runtime_class.LAYER, cluster)]))
+
+
+def _cluster_step(
+    module: ModuleType,
+    targets: Callable[[Bench], tuple[Cluster, ...]],
+    plan: Callable[[Bench, Cluster, bool], StepPlan],
+) -> Step:
+    return Step(
+        module.NAME,
+        module.LAYER,
+        module.VERIFIED,
+        targets=lambda bench: tuple(cluster.name for cluster in targets(bench)),
+        plan=lambda bench, cluster, pending: plan(bench, bench.lab.cluster(cluster), pending),
+        chains=lambda bench, cluster: bench.chains(cluster=cluster),
+        rests_on=_below_cluster,
+    )
+
+
+RUNTIME_CLASS = _cluster_step(runtime_class, runtime_class.clusters, runtime_class.plan)
+DEVICE_PLUGIN = _cluster_step(device_plugin, device_plugin.clusters, device_plugin.plan)
+TIME_SLICING = _cluster_step(time_slicing, time_slicing.clusters, time_slicing.plan)
+STEPS: tuple[Step, ...] = (VFIO, HOSTPCI, TALOS_IMAGE, RUNTIME_CLASS, DEVICE_PLUGIN, TIME_SLICING)
 
 
 def step_of(name: str) -> Step:

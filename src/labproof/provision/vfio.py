@@ -14,8 +14,8 @@ from labproof.checks.judgement import Fail
 from labproof.facts.host import HostFacts, PciDevice
 from labproof.facts.reading import State, Unjudged, need
 from labproof.inventory.chains import Chain
-from labproof.inventory.models import Host
-from labproof.provision import boot_arguments, guests, scopes, vfio_files
+from labproof.inventory.models import Host, Node
+from labproof.provision import boot_arguments, drain, guests, scopes, vfio_files
 from labproof.provision.bench import Bench
 from labproof.provision.changes import Change, CommandChange, FileChange, FileState
 from labproof.provision.failure import StepFailed
@@ -68,6 +68,7 @@ class _Planner:
         self.subject = bench.host_subject(host)
         self.chains = bench.chains(host=host.name)
         self.refusals: list[Refusal] = []
+        self.drained: list[str] = []  # what the owner should know of the nodes' pods
 
     def plan(self) -> StepPlan:
         """Files first, which have no effect yet; then what makes them effective; the reboot last."""
@@ -87,11 +88,12 @@ class _Planner:
             changes.append(self._initramfs())
         if due:
             changes += self._reboot(due, owed)
-        elif owed:
-            changes.append(guests.resume(self.bench, self.host, owed))
+        else:
+            changes += [guests.resume(self.bench, self.host, owed)] if owed else []
+            changes += drain.all_owed(self.bench, self._nodes(), scopes.HOST_REBOOT)
         if not changes and not self.refusals:
             return StepPlan(NAME, LAYER, self.host.name)
-        if changes and any(c.action != "resume" for c in changes):
+        if changes and any(c.action not in ("resume", "node-resume") for c in changes):
             self._guard()
         return StepPlan(NAME, LAYER, self.host.name, tuple(changes), tuple(self.refusals), self._notes(changes))
 
@@ -212,6 +214,17 @@ class _Planner:
 
     def _reboot(self, reason: str, owed: dict[str, str | None]) -> list[Change]:
         clause = "HOST-IOMMU-001" if not iommu_is_live_on(self.facts) else "HOST-DRIVER-002"
+        nodes = [
+            pair
+            for node in self._nodes()
+            if self._runs(node)
+            and (
+                pair := drain.around(
+                    self.bench, node, scopes.HOST_REBOOT, f"{self.host.name} reboots", self.refusals, self.drained
+                )
+            )
+            is not None
+        ]
         drained = guests.drain(self.bench, self.host, self.refusals)
         reboot = CommandChange(
             target=self.host.name, scope=scopes.HOST_REBOOT, reason=reason, clause=clause, name="reboot",
@@ -219,7 +232,18 @@ class _Planner:
         )  # fmt: skip
         stopped = {**owed, **(drained.before if drained is not None else {})}
         resumed = [guests.resume(self.bench, self.host, stopped)] if stopped else []
-        return [*([drained] if drained is not None else []), reboot, *resumed]
+        stop = [drained] if drained is not None else []
+        return [*(before for before, _ in nodes), *stop, reboot, *resumed, *(after for _, after in nodes)]
+
+    def _nodes(self) -> tuple[Node, ...]:
+        """Declared nodes on this host."""
+        here = {vm.name for vm in self.bench.lab.vms if vm.host == self.host.name}
+        return tuple(node for node in self.bench.lab.nodes if node.vm in here)
+
+    def _runs(self, node: Node) -> bool:
+        pve = self.bench.facts.pve(self.host.name).value if self.host.pve is not None else None
+        vm = next((v for v in pve.vms if v.name == node.vm), None) if pve is not None else None
+        return vm is not None and vm.status.value is not None and vm.status.value.status == "running"
 
     # -------------------------------------------------------------- refusing
 
@@ -266,4 +290,5 @@ class _Planner:
         return (
             *((f"{self.host.name} reboots: everything that runs on it stops meanwhile",) if reboots else ()),
             *(("the host's console is on the card and will be gone",) if console else ()),
+            *self.drained,
         )

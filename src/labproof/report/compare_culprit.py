@@ -28,7 +28,7 @@ from labproof.report.compare_snapshot import Snapshot
 #: Section of facts behind each layer.
 SECTION_OF = {
     "host": "host", "vm": "pve", "talos": "talos", "kubernetes": "cluster", "workload": "workload",
-    "transcode": "transcode",
+    "transcode": "transcode", "metrics": "metrics", "apps": "apps", "gitops": "gitops",
 }  # fmt: skip
 #: Fields whose value is a tuple of named parts: one attribute of one part is put back at a time.
 _PARTED = ("nodes", "vms")
@@ -247,7 +247,8 @@ def _section_name(kind: str, chain: Any) -> str:
         return str(chain.host.name)
     if kind == "talos":
         return str(chain.node.name)
-    return str(chain.cluster.name) if kind == "cluster" else str(chain.id)
+    of_cluster = ("cluster", "metrics", "apps", "gitops")
+    return str(chain.cluster.name) if kind in of_cluster else str(chain.id)
 
 
 def _target(after: Snapshot, clause: Clause | None, name: str) -> Target | None:

@@ -177,7 +177,19 @@ def _part_of(reading: Reading[Any], where: Where, part: str) -> Reading[Any]:
 
 #: Where things are reached and how long one waits: they say nothing about the stack.
 _NOT_DECLARED = frozenset(
-    {"ssh", "url", "token_id", "token_secret", "user", "password", "ca", "talosconfig", "context"}
+    {
+        "ssh",
+        "url",
+        "token_id",
+        "token_secret",
+        "user",
+        "password",
+        "ca",
+        "talosconfig",
+        "admin_talosconfig",
+        "factory",
+        "context",
+    }
 )
 _NOT_DECLARED_AT_ALL = frozenset({"timings", "kubeconfig"})
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from labproof.facts.kubernetes import holders
+from labproof.report.compare_firmware import loaded_firmware
 from labproof.report.compare_snapshot import Extract, Items, Thing, Where
 from labproof.report.holders import app_of
 
@@ -123,6 +124,7 @@ HOST = (
     Thing("loaded modules", "modules", _gpu_modules),
     Thing("module parameters", "module_parameters", _pairs),
     Thing("driver", "pci", _of_functions(lambda d: d.driver or "none")),
+    Thing("firmware loaded", "kernel_log", loaded_firmware, version=True),
     Thing("reset methods", "pci", _of_functions(lambda d: " ".join(d.reset_method or ()) or "none")),
     Thing("link width", "pci", _of_functions(lambda d: f"x{d.link_width}" if d.link_width else "unknown")),
     Thing("console", "pci", _of_functions(lambda d: "the host's console" if d.boot_vga else "no")),
@@ -219,6 +221,7 @@ TALOS = (
     Thing("CDI specifications", "cdi_specs", _names),
     Thing("NVIDIA's tools", "host_tools", _names),
     Thing("firmware of the driver", "firmware", _names),
+    Thing("firmware loaded", "kernel_log", loaded_firmware, version=True),
 )
 
 # ------------------------------------------------------------------ kubernetes
@@ -259,6 +262,11 @@ def _images(sets: Iterable[Any], where: Where) -> Items:
     return {d.full_name: ", ".join(dict.fromkeys(d.images)) for d in sets}
 
 
+def _charts(sets: Iterable[Any], where: Where) -> Items | None:
+    """Helm charts that brought the GPU stack; runs of before this was read do not tell."""
+    return {d.full_name: d.chart for d in sets if d.chart} or None
+
+
 def _environment(sets: Iterable[Any], where: Where) -> Items:
     found: dict[str, str] = {}
     for daemon in sets:
@@ -286,6 +294,7 @@ def _held(pods: Any, where: Where) -> Items:
 
 CLUSTER = (
     Thing("Kubernetes", "version", _one, version=True, given=True),
+    Thing("chart", "daemonsets", _charts, version=True, given=True),
     Thing("images of the GPU stack", "daemonsets", _images, version=True, given=True),
     Thing("settings of the GPU stack", "daemonsets", _environment, given=True),
     Thing("plugin configuration", "config_maps",
@@ -312,6 +321,12 @@ def _smi(name: str) -> Extract:
     return extract
 
 
+def _gsp(seen: Any, where: Where) -> Items | None:
+    report = seen.report.value
+    versions = {g.gsp_firmware.value for g in report.gpus if g.gsp_firmware.value} if report is not None else set()
+    return {"": ", ".join(sorted(versions))} if versions else None
+
+
 def _cards(seen: Any, where: Where) -> Items | None:
     report = seen.report.value
     if report is None:
@@ -323,6 +338,7 @@ WORKLOAD = (
     Thing("probe image", "image", _attribute("reference"), version=True, given=True),
     Thing("driver in the pod", "nvidia_smi", _smi("driver_version"), version=True),
     Thing("CUDA of the driver", "nvidia_smi", _smi("cuda_version"), version=True),
+    Thing("GSP firmware", "nvidia_smi", _gsp, version=True),
     Thing("cards in the pod", "nvidia_smi", _cards),
     Thing("environment of the pod", "env", _pairs),
     Thing("user of the pod", "uid", _one),

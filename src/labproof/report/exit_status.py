@@ -12,7 +12,12 @@ SEVERITIES = ("hygiene", "degraded", "blocking")
 
 
 def exit_status(
-    pytests: int, verdicts: Sequence[dict[str, Any]], missing: int, fail_on: str, others_failed: bool
+    pytests: int,
+    verdicts: Sequence[dict[str, Any]],
+    missing: int,
+    fail_on: str,
+    others_failed: bool,
+    drift: Sequence[dict[str, Any]] = (),
 ) -> int:
     """The exit status of a run.
 
@@ -22,11 +27,13 @@ def exit_status(
         missing: clauses that were expected but have no verdict.
         fail_on: least severity that makes a run red.
         others_failed: a test that is no clause failed.
+        drift: findings against the pinned baseline.
     """
     if pytests in PYTESTS_OWN:
         return pytests
     least = SEVERITIES.index(fail_on)
-    red = [v for v in verdicts if v["verdict"] == "fail" and SEVERITIES.index(v["severity"]) >= least]
+    failing = [*(v for v in verdicts if v["verdict"] == "fail"), *drift]
+    red = [finding for finding in failing if SEVERITIES.index(finding["severity"]) >= least]
     if red or others_failed:
         return FAILED
     unchecked = [v for v in verdicts if v["verdict"] == "unchecked"]

@@ -46,6 +46,7 @@ def entry_of(result: dict[str, Any]) -> dict[str, Any]:
         "cut_off": result.get("cut_off"),
         "counts": dict(Counter(v["verdict"] for v in result["verdicts"])),
         "first_broken": result["first_broken"],
+        "drift": [d["text"] for d in result.get("drift", ())],
         "versions": result["versions"],
         "measurements": [
             {key: m[key] for key in ("chain", "clause", "name", "value", "unit")} for m in result["measurements"]

@@ -54,9 +54,15 @@ def summary(
 
 def _changed(result: dict[str, Any], comparison: dict[str, Any] | None) -> list[str]:
     """Drift from the baseline and the comparison with another run; nothing where neither is there."""
-    told = [f"- drift from baseline {plain(d['run_id'])}: {plain(d['text'])}" for d in result.get("drift", ())]
+    told = [
+        f"- ✗ drift from baseline {plain(d['run_id'])}: {plain(d['text'])}. {plain(d.get('meaning', ''), 1000)}"
+        f" {plain(d.get('remedy', ''), 1000)}".rstrip()
+        for d in result.get("drift", ())
+    ]
     if comparison:
         told += [f"- {plain(text.strip(), 2000)}" for text, _ in compared(comparison)]
+    if comparison:
+        told.append("- [the whole comparison](compare.md)")
     return ["## What changed", "", *told, ""] if told else []
 
 

@@ -65,6 +65,9 @@ def message(result: dict[str, Any], past: list[dict[str, Any]]) -> list[str]:
         more = f", and {len(failures) - 1} more" if len(failures) > 1 else ""
         cause = v["problems"][0]
         second = f"first broken: {LAYERS[v['layer']]}, {v['clause']}: {cause['cause']} {cause['title']}{more}"
+    elif result.get("drift"):
+        more = f", and {len(result['drift']) - 1} more" if len(result["drift"]) > 1 else ""
+        second = f"drifted from its baseline: {result['drift'][0]['text']}{more}"
     else:
         second = ending(result)[2]
     counts = tally(result["verdicts"]) or "nothing judged"
@@ -111,6 +114,7 @@ def notify(url: str, result: dict[str, Any], past: list[dict[str, Any]]) -> str:
         raise NotNotified(f"--notify: {parts.hostname} could not be reached ({why})") from None
 
 
-def _verdict(run: dict[str, Any]) -> tuple[Any, frozenset[tuple[str, str]]]:
+def _verdict(run: dict[str, Any]) -> tuple[Any, frozenset[tuple[str, str]], frozenset[str]]:
     broken = frozenset((str(b.get("chain")), str(b.get("cause"))) for b in run.get("first_broken") or ())
-    return run.get("exit_status"), broken
+    drifted = run.get("drift") or ()  # records in run.json, their texts in the history
+    return run.get("exit_status"), broken, frozenset(d["text"] if isinstance(d, dict) else str(d) for d in drifted)

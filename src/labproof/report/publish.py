@@ -12,6 +12,8 @@ from labproof.report.wording import ending
 
 #: What is published; run.json and facts stay at home.
 FILES = ("index.html", "summary.md", "badge.svg", "sparkline.svg")
+#: Published where the run has it, taken away where an earlier run left it: a comparison belongs to one run.
+SOMETIMES = ("compare.md",)
 #: Seconds a git command may take: a commit hook or a passphrase prompt must not hold a nightly up for ever.
 PATIENCE_S = 60.0
 
@@ -53,12 +55,17 @@ def publish(run: Path, folder: Path, result: dict[str, Any]) -> str:
         NotPublished: git refused (no identity, a hook, an ignored file); its own words are in the text.
     """
     checkout(folder)
-    for name in FILES:
+    names = [*FILES, *(name for name in SOMETIMES if (run / name).is_file())]
+    for name in names:
         write_bytes(folder / name, (run / name).read_bytes())
-    if not _git(folder, "status", "--porcelain", "--ignored", "--", *FILES).strip():
+    for name in (n for n in SOMETIMES if n not in names and (folder / n).is_file()):
+        if _git(folder, "ls-files", "--", name).strip():
+            (folder / name).unlink()
+            names.append(name)
+    if not _git(folder, "status", "--porcelain", "--ignored", "--", *names).strip():
         return f"published: {folder} has this run already"
-    _git(folder, "add", "--", *FILES)  # a commit of paths alone passes over files git does not know yet
-    _git(folder, "commit", "--quiet", "--only", "--message", _message(result), "--", *FILES)
+    _git(folder, "add", "--", *names)  # a commit of paths alone passes over files git does not know yet
+    _git(folder, "commit", "--quiet", "--only", "--message", _message(result), "--", *names)
     commit = _git(folder, "rev-parse", "--short", "HEAD").strip()
     return f"published: {folder} (commit {commit}, not pushed)"
 

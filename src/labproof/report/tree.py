@@ -40,13 +40,46 @@ def write_tree(terminal: TerminalReporter, result: dict[str, Any], folder: Path 
             terminal.write_line(text, **({colour: True} if colour else {}))
     _write_findings(terminal, result)
     word = WORDS.get(result["exit_status"], f"exit status {result['exit_status']}")
-    counted = Counter(v["verdict"] for v in result["verdicts"])
-    counts = ", ".join(f"{counted[v]} {v}" for v in reversed(ORDER) if counted[v])
-    if result["missing"]:
-        counts += f", {len(result['missing'])} expected but not run"
-    terminal.write_line(f"{word}: {counts or 'no clause was judged'}; {result['seconds']:.1f} s", bold=True)
+    terminal.write_line(f"{word}: {_counts(result)}; {result['seconds']:.1f} s", bold=True)
     if folder is not None:
         terminal.write_line(f"report: {folder.parent.parent / 'latest' / 'index.html'}  (run {folder.name})")
+
+
+def layer_line(terminal: TerminalReporter, layer: str, counted: Counter[str], seconds: float) -> tuple[str, str]:
+    """A layer that has settled, and its colour.
+
+    Args:
+        counted: verdicts of the layer.
+        seconds: since its first clause began.
+    """
+    worst = next(v for v in ORDER if counted[v])
+    sign = SIGNS[worst] if _can_draw(terminal) else PLAIN[SIGNS[worst]]
+    counts = ", ".join(f"{counted[v]} {v}" for v in ORDER if counted[v])
+    return f"  {layer:<11}{sign} {counts:<28} {seconds:6.1f} s".rstrip(), COLOURS[worst]
+
+
+def one_line(result: dict[str, Any], folder: Path | None) -> str:
+    """A whole run in one line, for `-q`: how it ended, what is broken first, counts, where the page is."""
+    simulated = "SIMULATED " if result["simulated"] else ""
+    told = [
+        f"{simulated}{result['lab']}: {WORDS.get(result['exit_status'], 'exit status ' + str(result['exit_status']))}"
+    ]
+    for first in result["first_broken"][:1]:
+        verdict = next(
+            v for v in result["verdicts"] if v["clause"] == first["clause"] and first["chain"] in v["chains"]
+        )
+        told.append(f"{verdict['layer']} {first['clause']}: {first['cause']} {verdict['problems'][0]['title']}")
+    if result["drift"]:
+        told.append(f"drift from baseline: {result['drift'][0]['text']}")
+    told.append(_counts(result) + f"; {result['seconds']:.1f} s")
+    return "; ".join(told) + (f"; {folder.parent.parent / 'latest' / 'index.html'}" if folder is not None else "")
+
+
+def _counts(result: dict[str, Any]) -> str:
+    counted = Counter(v["verdict"] for v in result["verdicts"])
+    counts = ", ".join(f"{counted[v]} {v}" for v in reversed(ORDER) if counted[v])
+    missing = f", {len(result['missing'])} expected but not run" if result["missing"] else ""
+    return (counts or "no clause was judged") + missing
 
 
 def _layer_lines(result: dict[str, Any], chain: str, layers: list[dict[str, Any]]) -> list[tuple[str, str]]:

@@ -19,6 +19,7 @@ def versions_of(facts: Facts, chain: Chain) -> dict[str, dict[str, str]]:
         "kubernetes": _kubernetes(facts, chain),
         "workload": _workload(facts, chain),
         "transcode": _transcode(facts, chain),
+        "metrics": _metrics(facts, chain),
     }
     return {layer: {k: v for k, v in versions.items() if v} for layer, versions in found.items()}
 
@@ -104,6 +105,12 @@ def _workload(facts: Facts, chain: Chain) -> dict[str, str]:
 def _transcode(facts: Facts, chain: Chain) -> dict[str, str]:
     here = facts.transcode(chain.id).value
     return {"ffmpeg": here.ffmpeg_version.value or ""} if here is not None else {}
+
+
+def _metrics(facts: Facts, chain: Chain) -> dict[str, str]:
+    here = facts.metrics(chain.cluster.name).value if chain.cluster else None
+    images = [e.image for e in (here.exporters.value or ()) if e.image] if here is not None else []
+    return {"exporter": _tag(images[0])} if images else {}
 
 
 def _tag(image: str) -> str:

@@ -15,6 +15,9 @@ LAYERS = {
     "kubernetes": "Kubernetes",
     "workload": "Workload",
     "transcode": "Transcode",
+    "metrics": "Metrics",
+    "apps": "Apps",
+    "gitops": "GitOps",
 }
 #: Sign of each verdict: colour alone says nothing to many people, and to no printer.
 SIGNS = {"pass": "✓", "fail": "✗", "blocked": "–", "unchecked": "?", "excepted": "~"}
@@ -47,6 +50,7 @@ _SPOKEN = {
     "image": "image",
     "ffmpeg": "ffmpeg",
     "cuda": "CUDA",
+    "exporter": "dcgm-exporter",
     "gpu_driver": "driver",
 }
 
@@ -54,6 +58,8 @@ _SPOKEN = {
 def ending(result: dict[str, Any]) -> tuple[str, str, str]:
     """Word, colour class and meaning of how a run ended."""
     status = int(result["exit_status"])
+    if status == 1 and result.get("drift") and not any(v["verdict"] == "fail" for v in result.get("verdicts") or ()):
+        return ("red", "fail", "Every clause holds, but the lab is no longer in the state that its baseline pins.")
     return ENDINGS.get(status, (f"exit status {status}", "unchecked", "pytest ended the run."))
 
 

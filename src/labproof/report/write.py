@@ -61,15 +61,17 @@ def finish_run(run: Ended) -> dict[str, Any]:
     missing = [e for e in run.expected if (e["clause"], e["target"]) not in judged]
     chains = chains_of(run.lab)
     by_chain = {c.id: versions_of(run.facts, c) for c in chains}
+    is_simulated = simulated(run.facts, run.lab)
+    drifted = drift(run.folder.parent.parent, Snapshot(run.facts, run.lab), is_simulated)
     result: dict[str, Any] = {
         "schema": SCHEMA,
         "labproof": __version__,
         "run_id": run.run_id,
         "lab": run.lab.lab,
-        "simulated": simulated(run.facts, run.lab),
+        "simulated": is_simulated,
         "started": datetime.fromtimestamp(run.began, UTC).isoformat(timespec="seconds"),
         "seconds": round(run.seconds, 3),
-        "exit_status": exit_status(run.pytests, verdicts, len(missing), run.fail_on, run.others_failed),
+        "exit_status": exit_status(run.pytests, verdicts, len(missing), run.fail_on, run.others_failed, drifted),
         "chains": {c.id: {**_card(c), "layers": _layers(c, by_chain[c.id])} for c in chains},
         "verdicts": verdicts,
         "first_broken": first_broken(verdicts, chains),
@@ -81,8 +83,8 @@ def finish_run(run: Ended) -> dict[str, Any]:
         "holders": holdings(run.facts, chains),
         "exceptions": [x.model_dump(mode="json") for x in run.lab.exceptions],
         "cut_off": run.cut_off,
+        "drift": drifted,
     }
-    result["drift"] = drift(run.folder.parent.parent, Snapshot(run.facts, run.lab), result["simulated"])
     write_text(run.folder / "run.json", json.dumps(result, indent=1) + "\n")
     render(run.folder, result)
     _point_latest(run.folder)
@@ -133,7 +135,7 @@ def _card(chain: Chain) -> dict[str, str]:
     return {
         "gpu": chain.gpu.device,
         "address": chain.gpu.address or "",
-        "card": known.name if known else chain.gpu.name,
+        "card": known.name if known and known.own_row else chain.gpu.name,
     }
 
 
@@ -145,6 +147,9 @@ def _layers(chain: Chain, versions: dict[str, dict[str, str]]) -> list[dict[str,
         "kubernetes": chain.cluster.name if chain.cluster else "",
         "workload": chain.cluster.plugin.resource_name if chain.cluster else "",
         "transcode": "ffmpeg",
+        "metrics": "dcgm-exporter",
+        "apps": ", ".join(a.name for a in chain.cluster.apps) if chain.cluster else "",
+        "gitops": "Flux",
     }
     return [{"layer": x, "name": names[x], "versions": versions.get(x, {})} for x in chain.layers]
 

@@ -59,9 +59,25 @@ class CredentialFolder:
         }  # fmt: skip
 
     def talos(
-        self, cluster: str, node: str, port: int, role: str, *, meant: str | None = None, expired: bool = False
+        self,
+        cluster: str,
+        node: str,
+        port: int,
+        role: str,
+        *,
+        meant: str | None = None,
+        expired: bool = False,
+        admin: bool = False,
     ) -> dict[str, Any]:
-        """`nodes[].talos`: a talosconfig with one context, and the node `meant` where its endpoint is another one's."""
+        """`nodes[].talos`: a talosconfig with one context, and the node `meant` where its endpoint is another one's.
+
+        With `admin` a second one, for provisioning, has the role os:admin.
+        """
+        found: dict[str, Any] = {}
+        if admin:
+            wider = self.talos(cluster, node, port, "os:admin", meant=meant)
+            text = Path(wider["talosconfig"]).read_text(encoding="utf-8")
+            found["admin_talosconfig"] = self.file(f"admin-talosconfig-{node}", text)
         client = self._pki.client("talos", cluster, "", role, expired=expired)
 
         def encoded(text: str) -> str:
@@ -78,8 +94,13 @@ class CredentialFolder:
                 }
             },
         }
-        found = {"talosconfig": self.file(f"talosconfig-{node}", yaml.safe_dump(config)), "context": node}
+        found |= {"talosconfig": self.file(f"talosconfig-{node}", yaml.safe_dump(config)), "context": node}
         return {**found, "node": meant} if meant else found
+
+    def factory(self, port: int) -> dict[str, Any]:
+        """`factory`: the simulated one, which images are pulled from under the name of the real one."""
+        ca = self.file("factory-ca.pem", self._pki.authority("pve", "factory").pem)
+        return {"url": f"https://127.0.0.1:{port}", "ca": ca, "registry": "factory.talos.dev"}
 
     def kubernetes(self, cluster: str, port: int, user: str) -> dict[str, Any]:
         """`clusters[]`: a kubeconfig with a client certificate of `user`."""
@@ -113,6 +134,16 @@ class CredentialFolder:
             "contexts": [{"name": cluster, "context": {"cluster": cluster, "user": user}}],
         }
         return {"kubeconfig": self.file(f"kubeconfig-{cluster}", yaml.safe_dump(config)), "context": cluster}
+
+    def app_keys(self, apps: Mapping[str, Any]) -> dict[str, Any]:
+        """`clusters[].apps`: a key file for each app that wants one; an app is declared under its workload's name."""
+        found = {}
+        for workload, entry in apps.items():
+            name = workload.partition("/")[2]
+            keys = (entry or {}).get("keys")
+            if keys:
+                found[name] = {"api_key": f"file:{self.file(f'app-{name}.key', str(keys[0]))}"}
+        return {"apps": found} if found else {}
 
 
 def write_atomically(path: Path, text: str) -> None:

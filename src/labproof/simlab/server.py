@@ -12,13 +12,14 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from labproof.simlab.credentials import TIMINGS, CredentialFolder, write_overlay
 from labproof.simlab.host.jail import place_for_roots
 from labproof.simlab.pve.rights import Credentials
+from labproof.simlab.upgrade.perform import upgraded
 from labproof.simlab.world import lab_folder, load_inputs, merge_patch, variations
 from labproof.simlab.world.inputs import read_yaml
 from labproof.simlab.world.lab import World
@@ -53,12 +54,12 @@ class SimLab:
         variation: str | None = None,
         lines: Lines | None = None,
         *,
-        bare: bool = False,
+        bare: bool | Collection[str] = False,
     ) -> None:
         """Nothing runs until `start`.
 
-        With `bare` nobody has provisioned it yet; with `lines` every server is reached through one that can be
-        disturbed.
+        With `bare` nobody has provisioned it (or those parts) yet; with `lines` every server is reached through one
+        that can be disturbed.
         """
         self._lines = lines
         self._lab, self._faults, self._variation, self._bare = lab, tuple(faults), variation, bare
@@ -106,10 +107,24 @@ class SimLab:
             raise
         return self.overlay
 
-    def reset(self, faults: Sequence[str] = (), variation: str | None = None) -> dict[str, Any]:
-        """Build a fresh world with other faults behind the same servers; returns the overlay."""
+    def reset(
+        self,
+        faults: Sequence[str] = (),
+        variation: str | None = None,
+        *,
+        patch: Mapping[str, Any] | None = None,
+        upgrade: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """Build a fresh world behind the same servers; returns the overlay.
+
+        Args:
+            faults, variation: what is wrong with the lab, and which of its variations it is.
+            patch: merge patch on the inputs: another owner's choices.
+            upgrade: component -> version, performed on that lab (see labproof.simlab.upgrade).
+        """
         self._faults, self._variation = tuple(faults), variation
-        self._call(self._enter(load_inputs(self._lab, variation, faults, bare=self._bare)))
+        inputs = merge_patch(load_inputs(self._lab, variation, faults, bare=self._bare), patch or {})
+        self._call(self._enter(upgraded(inputs, upgrade or {})))
         return self.overlay
 
     def stop(self) -> None:
@@ -184,6 +199,8 @@ class SimLab:
         for name in world.nodes:
             if (world.inputs["nodes"][name] or {}).get("os", "talos") == "talos":
                 await self._serve("talos", "labproof.simlab.talos.server", name)
+        if world.nodes:
+            await self._serve("factory", "labproof.simlab.talos.factory", "factory")
         for name in world.clusters:
             await self._serve("kube", "labproof.simlab.kube.server", name)
 
@@ -217,10 +234,13 @@ class SimLab:
                 patch["hosts"][name]["pve"] = files.pve(name, ports["pve", name], TOKEN_ID)
         for name in world.nodes:
             if ("talos", name) in ports:
-                patch["nodes"][name] = {"talos": _talosconfig(world, files, ports, name, role)}
+                patch["nodes"][name] = {"talos": _talosconfig(world, files, ports, name, role, admin=bool(self._bare))}
+        if self._bare and ("factory", "factory") in ports:
+            patch["factory"] = files.factory(ports["factory", "factory"])
         for name in world.clusters:
             if ("kube", name) in ports:
                 patch["clusters"][name] = files.kubernetes(name, ports["kube", name], KUBERNETES_USER)
+                patch["clusters"][name] |= files.app_keys(world.inputs["clusters"][name].get("apps") or {})
         named = {part: things for part, things in patch.items() if things}  # a lab on the metal has no hosts
         return {"lab": str(lab_file), "patch": _laid_over(declared, named)}
 
@@ -235,7 +255,13 @@ def _laid_over(declared: Any, patch: Any) -> Any:
 
 
 def _talosconfig(
-    world: World, files: CredentialFolder, ports: Mapping[tuple[str, str], int], name: str, role: str
+    world: World,
+    files: CredentialFolder,
+    ports: Mapping[tuple[str, str], int],
+    name: str,
+    role: str,
+    *,
+    admin: bool,
 ) -> dict[str, Any]:
     """The owner's talosconfig for one node: its endpoint is the node itself, or the one that the inputs name."""
     inputs = world.inputs["nodes"][name]
@@ -246,6 +272,7 @@ def _talosconfig(
     return files.talos(
         str(inputs.get("cluster", "")), name, ports["talos", endpoint], str(held.get("role") or role),
         meant=world.nodes[name].address if endpoint != name else None, expired=bool(held.get("expired")),
+        admin=admin,
     )  # fmt: skip
 
 

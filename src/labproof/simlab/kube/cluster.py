@@ -21,12 +21,13 @@ from labproof.simlab.kube.events import Recorder
 from labproof.simlab.kube.genesis import initial_objects, installed_kinds, plan_changes
 from labproof.simlab.kube.kinds import Kind, KindTable, Obj
 from labproof.simlab.kube.kubelet import Kubelet
-from labproof.simlab.kube.patch import Ownership
+from labproof.simlab.kube.pod_http import Listeners
 from labproof.simlab.kube.process import LAB_PROGRAMS, Programs
 from labproof.simlab.kube.rbac import Authorizer
 from labproof.simlab.kube.scheduler import Scheduler
 from labproof.simlab.kube.store import Change, Store
 from labproof.simlab.kube.versions import Release
+from labproof.simlab.kube.written import Written
 from labproof.simlab.world.states import NodeState
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class SimCluster:
         nodes: Mapping[str, NodeState],
         world_time: float,
         programs: Programs | None = None,
+        earlier: SimCluster | None = None,
     ) -> None:
         """Build the cluster and play its past.
 
@@ -62,6 +64,7 @@ class SimCluster:
             nodes: operating system of every node of the cluster; nodes that only `inputs.nodes` knows are plain.
             world_time: Unix seconds at which the world starts.
             programs: what containers can run; the lab's own by default.
+            earlier: this cluster before its machines restarted; what clients wrote to it is still there.
         """
         self.name = name
         self.inputs = inputs
@@ -75,7 +78,7 @@ class SimCluster:
             if entry.get("run_by") in nodes:  # another machine took the name: its kubelet registered last
                 states[node] = replace(nodes[entry["run_by"]], name=node)
             if node not in states:
-                states[node] = plain_node(node, entry, world_time - 86400)
+                states[node] = node_objects.plain_node(node, entry, world_time - 86400)
         booted = [s.booted_at for s in states.values() if s.up and s.booted_at < world_time]
         start = max(max(booted, default=world_time) - 5.0, world_time - float(inputs.get("history_s", _HISTORY_S)))
         start = min(start, world_time - min(120.0, float(inputs.get("history_s", _HISTORY_S))))
@@ -88,30 +91,34 @@ class SimCluster:
         self.scheduler = Scheduler(self.store, self.recorder, self.release)
         self.features = Features(self._feature_labels)
         self.authorizer = Authorizer(self.store)
-        self.ownership = Ownership()
+        self.listeners = Listeners()  # of programs in pods
         self.tokens: dict[str, tuple[str, tuple[str, ...]]] = {}  # bearer token -> user, groups
         self.kubelets: dict[str, Kubelet] = {
             n: Kubelet(self, states[n], (inputs.get("nodes") or {}).get(n) or {}) for n in sorted(states)
         }
         self.controllers = Controllers(self)
+        self.written: Written = earlier.written if earlier is not None else Written()
         self._dirty = False
         self._node_posts: set[str] = set()
         self._images: dict[str, runtime.Image] = {}
         self._last_heartbeat = 0.0
         self._closed = False
         self.on_close: list[Callable[[], None]] = []
-        self._begin()
+        self._begin(earlier)
         self.clock.run_history(world_time)
 
-    def _begin(self) -> None:
+    def _begin(self, earlier: SimCluster | None) -> None:
         for ref, entry in (self.inputs.get("images") or {}).items():
             if (entry or {}).get("cached"):
                 for kubelet in self.kubelets.values():
                     kubelet.images[ref] = self._digest(ref)
         for kubelet in self.kubelets.values():
             self.post_node(kubelet.name)
+            self.store.put(self.nodes_kind, self.written.dress(self.store.get("nodes", kubelet.name) or {}))
         for obj in initial_objects(self):
             self.seed(obj)
+        if earlier is not None:
+            self.written.carry(earlier, self)
         self.store.listeners.append(self._changed)
         for kubelet in self.kubelets.values():
             before, wait = kubelet.state.before, kubelet.state.changed_at - self.clock.now()
@@ -198,11 +205,7 @@ class SimCluster:
             meta["name"] = meta["generateName"] + self.store.suffix()
         namespace = meta.get("namespace", "") if kind.namespaced else ""
         if self.store.get(kind.key, meta["name"], namespace) is not None:
-            details = {
-                "name": meta["name"],
-                **({"group": kind.group} if kind.group else {}),
-                "kind": kind.plural,
-            }
+            details = {"name": meta["name"], **({"group": kind.group} if kind.group else {}), "kind": kind.plural}
             raise Refused(409, "AlreadyExists", f'{kind.key} "{meta["name"]}" already exists', details)
         for server_set in ("uid", "resourceVersion", "creationTimestamp", "generation", "selfLink"):
             meta.pop(server_set, None)
@@ -211,12 +214,13 @@ class SimCluster:
             return obj, warnings
         stored = self.store.put(kind, obj)
         if kind.key == "namespaces":
-            self._furnish(meta["name"])
+            self.furnish(meta["name"])
         if kind.key == "customresourcedefinitions.apiextensions.k8s.io":
-            self._serve_crd(stored)
+            self.serve_crd(stored)
         return stored, warnings
 
-    def _serve_crd(self, crd: Obj) -> None:
+    def serve_crd(self, crd: Obj) -> None:
+        """Serve the kinds of a CustomResourceDefinition."""
         names, spec = crd["spec"]["names"], crd["spec"]
         for version in spec.get("versions") or []:
             if version.get("served", True):
@@ -231,7 +235,7 @@ class SimCluster:
                     )
                 )
 
-    def _furnish(self, namespace: str) -> None:
+    def furnish(self, namespace: str) -> None:
         """What controllers put into every namespace."""
         for key, name in (("serviceaccounts", "default"), ("configmaps", "kube-root-ca.crt")):
             if self.store.get(key, name, namespace) is None:
@@ -257,6 +261,10 @@ class SimCluster:
                             self.delete_pod(child, 0)
                         else:
                             self.store.remove(other.key, child["metadata"]["name"], name)
+        if kind.key == "customresourcedefinitions.apiextensions.k8s.io":
+            for gone in self.kinds.remove(obj["spec"]["group"], obj["spec"]["names"]["plural"]):
+                for custom in self.store.all(gone.key):
+                    self.store.remove(gone.key, custom["metadata"]["name"], custom["metadata"].get("namespace", ""))
         self.store.remove(kind.key, name, namespace)
         return obj
 
@@ -327,6 +335,8 @@ class SimCluster:
         meta["labels"] = kept | labels
         short = sorted(k.removeprefix("feature.node.kubernetes.io/") for k in labels)
         meta.setdefault("annotations", {})[own] = ",".join(short)
+        if not short:
+            del meta["annotations"][own]
         self.store.put(self.nodes_kind, fresh)
 
     def machine_of(self, node: str) -> str:
@@ -387,15 +397,3 @@ class SimCluster:
         space = self.store.get("namespaces", namespace)
         labels = (space or {"metadata": {}})["metadata"].get("labels") or {}
         return {m: labels.get(f"pod-security.kubernetes.io/{m}", level) for m, level in found.items()}
-
-
-def plain_node(name: str, inputs: Mapping[str, Any], booted_at: float) -> NodeState:
-    """A node without a GPU whose operating system nobody models: a control plane of the cluster."""
-    return NodeState(
-        name=name, address=str(inputs.get("address", "192.0.2.10")), up=bool(inputs.get("up", True)),
-        os=str(inputs.get("os", "talos")), os_version=str(inputs.get("os_version", "v1.11.6")),
-        kernel=str(inputs.get("kernel", "6.12.62-talos")), boot_id=str(inputs.get("boot_id", f"boot-{name}")),
-        booted_at=booted_at, stage="running", driver_version=None, driver_open=False, library_version=None,
-        library_root="", modules=frozenset(), gpus=(), device_nodes=(), runtime_handlers=("runc",),
-        default_runtime="runc",
-    )  # fmt: skip

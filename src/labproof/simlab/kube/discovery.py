@@ -58,7 +58,7 @@ def nfd_worker(running: Running) -> Callable[[], None]:
     kubelet, cluster = running.kubelet, running.kubelet.cluster
     now = cluster.clock.now()
     running.log(klog(now, "nfd-worker.go:299", f'"Node Feature Discovery Worker" nodeName="{kubelet.name}"'))
-    fields = ["class", "vendor"]
+    fields, sources = ["class", "vendor"], ["all"]
     for volume in running.pod["spec"].get("volumes") or []:
         name = (volume.get("configMap") or {}).get("name")
         found = cluster.store.get("configmaps", name, running.pod["metadata"]["namespace"]) if name else None
@@ -66,14 +66,28 @@ def nfd_worker(running: Running) -> Callable[[], None]:
         if text:
             raw: Any = yaml.safe_load(text) or {}
             fields = ((raw.get("sources") or {}).get("pci") or {}).get("deviceLabelFields") or fields
+            sources = (raw.get("core") or {}).get("labelSources") or sources
 
     def publish() -> None:
-        labels = base_labels(kubelet.state) | pci_labels(kubelet.state, list(fields))
+        if cluster.kinds.named("NodeFeature", "nfd.k8s-sigs.io/v1alpha1") is None:
+            text = "the server could not find the requested resource (get nodefeatures.nfd.k8s-sigs.io)"
+            running.log(klog(cluster.clock.now(), "main.go:66", f'"error while running" err="{text}"', "E"))
+            running.exit(1, "")
+            return
+        labels = base_labels(kubelet.state) if "all" in sources else {}
+        if {"all", "pci"} & set(sources):
+            labels |= pci_labels(kubelet.state, list(fields))
         cluster.features.publish(kubelet.name, "nfd", labels)
         running.log(klog(cluster.clock.now(), "nfd-worker.go:708", '"creating NodeFeature object"'))
 
+    def stopped() -> None:
+        """NodeFeature objects belong to the worker's DaemonSet: with it they go, and a master drops the labels."""
+        owners = {r.get("uid") for r in running.pod["metadata"].get("ownerReferences") or ()}
+        if not any(d["metadata"]["uid"] in owners for d in cluster.store.each("daemonsets.apps")):
+            cluster.features.withdraw(kubelet.name)
+
     running.later(1.0, publish)
-    return lambda: None
+    return stopped
 
 
 def nfd_master(running: Running) -> Callable[[], None]:
@@ -190,6 +204,12 @@ class Features:
         """A source on a node has labels to offer. GFD's file is read by nfd-worker: without one it reaches nobody."""
         self._published.setdefault(node, {})[source] = labels
         self._flush(node)
+
+    def withdraw(self, node: str) -> None:
+        """The node's features are gone; a master that runs takes its labels away, GFD's file stays for another NFD."""
+        self._published.get(node, {}).pop("nfd", None)
+        if self._masters:
+            self._apply(node, {})
 
     def master_up(self, extra_namespaces: set[str]) -> None:
         """An nfd-master runs; it accepts its own namespace and these."""

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from labproof.simlab.kube import intel_chart, kinds, operator_chart
+from labproof.simlab.kube import custom_kinds, intel_chart, kinds, managed, operator_chart
 from labproof.simlab.kube.chart import PluginChart
 from labproof.simlab.kube.kinds import Kind, Obj
 from labproof.simlab.kube.nodes import stop_kubelet
@@ -32,6 +32,8 @@ def installed_kinds(inputs: Mapping[str, Any]) -> tuple[Kind, ...]:
         found.append(kinds.CLUSTER_POLICY)
     if flavour == "intel-operator":
         found.append(intel_chart.DEVICE_PLUGIN)
+    for operator, installed in (inputs.get("operators") or {}).items():
+        found += custom_kinds.OPERATORS[operator] if installed else ()
     return tuple(found)
 
 
@@ -78,11 +80,22 @@ def initial_objects(cluster: SimCluster) -> list[Obj]:
     for namespace in {o["metadata"].get("namespace") for o in release} - known - {None}:
         found.append({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     found += shipped_objects(inputs.get("rbac") or {})
-    found += release
+    found += [_by_helm(obj, plugin, cluster.clock.stamp()) for obj in release]
     for manifest in (inputs.get("objects") or {}).values():
         if manifest and manifest["kind"] not in {"ConfigMap", "PersistentVolumeClaim"}:
             found.append(copy.deepcopy(manifest))
     return found
+
+
+def _by_helm(obj: Obj, plugin: Mapping[str, Any], stamp: str) -> Obj:
+    """An object of a release as Helm leaves it: its annotations, and Helm as the manager of every field."""
+    meta = {**obj["metadata"]}
+    meta["annotations"] = {
+        **(meta.get("annotations") or {}),
+        "meta.helm.sh/release-name": str(plugin.get("release", "")),
+        "meta.helm.sh/release-namespace": str(plugin.get("namespace", "")),
+    }
+    return managed.created({**obj, "metadata": meta}, "helm", managed.UPDATE, stamp)
 
 
 def plan_changes(cluster: SimCluster) -> list[tuple[float, Callable[[], None]]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from labproof.simlab.kube import admission, patch, table
+from labproof.simlab.kube import admission, managed, patch, table
 from labproof.simlab.kube.admission import Refused
 from labproof.simlab.kube.cluster import SimCluster
 from labproof.simlab.kube.http_base import Identity, Target, answer, bare, body_of, flag
@@ -131,8 +131,29 @@ async def create_object(cluster: SimCluster, target: Target, request: web.Reques
         raise admission.invalid(
             kind, "", [("FieldValueRequired", "Required value: name or generateName is required", "metadata.name")]
         )
+    body = managed.created(
+        {**body, "apiVersion": kind.api_version}, manager_of(request), managed.UPDATE, cluster.clock.stamp()
+    )
     made, warnings = cluster.create(kind, body, dry_run="dryRun" in request.query)
+    if "dryRun" not in request.query:
+        cluster.written.note(kind, made)
     return answer(made, 201, warnings)
+
+
+def manager_of(request: web.Request) -> str:
+    """The field manager of a request that is no apply: named, else the program of the User-Agent."""
+    return request.query.get("fieldManager") or request.headers.get("User-Agent", "unknown").partition("/")[0]
+
+
+def modified(target: Target) -> Refused:
+    """409: the object is another version than the one that was read."""
+    return Refused(
+        409, "Conflict",
+        f'Operation cannot be fulfilled on {target.kind.key} "{target.name}": the object has been modified; '
+        "please apply your changes to the latest version and try again",
+        {"name": target.name, **({"group": target.kind.group} if target.kind.group else {}),
+         "kind": target.kind.plural},
+    )  # fmt: skip
 
 
 async def update_object(cluster: SimCluster, target: Target, request: web.Request) -> web.Response:
@@ -141,14 +162,16 @@ async def update_object(cluster: SimCluster, target: Target, request: web.Reques
     before = existing(cluster, target)
     version = (body.get("metadata") or {}).get("resourceVersion")
     if version and version != before["metadata"]["resourceVersion"]:
-        raise Refused(
-            409, "Conflict",
-            f'Operation cannot be fulfilled on {target.kind.key} "{target.name}": the object has been modified; '
-            "please apply your changes to the latest version and try again",
-            {"name": target.name, **({"group": target.kind.group} if target.kind.group else {}),
-             "kind": target.kind.plural},
-        )  # fmt: skip
+        raise modified(target)
+    body = _updated(cluster, target, request, before, body)
     return _write(cluster, target, before, body, "dryRun" in request.query)
+
+
+def _updated(cluster: SimCluster, target: Target, request: web.Request, before: Obj, after: Obj) -> Obj:
+    if target.sub:
+        return after
+    after = {**after, "apiVersion": target.kind.api_version}
+    return managed.updated(before, after, manager_of(request), cluster.clock.stamp())
 
 
 def _write(cluster: SimCluster, target: Target, before: Obj, after: Obj, dry_run: bool) -> web.Response:
@@ -170,6 +193,7 @@ def _write(cluster: SimCluster, target: Target, before: Obj, after: Obj, dry_run
     if dry_run:
         return answer(after)
     stored = cluster.store.put(target.kind, after)
+    cluster.written.note(target.kind, stored, before)
     return answer(_scale(stored) if target.sub == "scale" else stored)
 
 
@@ -223,11 +247,8 @@ async def patch_object(cluster: SimCluster, target: Target, request: web.Request
         ) from wrong
     wanted = (body.get("metadata") or {}).get("resourceVersion") if isinstance(body, dict) else None
     if wanted and wanted != before["metadata"]["resourceVersion"]:
-        raise Refused(
-            409, "Conflict",
-            f'Operation cannot be fulfilled on {target.kind.key} "{target.name}": the object has been modified; '
-            "please apply your changes to the latest version and try again",
-        )  # fmt: skip
+        raise modified(target)
+    after = _updated(cluster, target, request, before, after)
     return _write(cluster, target, before, after, dry_run)
 
 
@@ -246,23 +267,19 @@ def _apply(cluster: SimCluster, target: Target, request: web.Request, body: Any,
         meta["namespace"] = target.namespace
     before = cluster.store.get(target.kind.key, target.name, target.namespace)
     if before is None:
-        made, warnings = cluster.create(target.kind, body, dry_run=dry_run)
+        stamp = cluster.clock.stamp()
+        owned = managed.created({**body, "apiVersion": target.kind.api_version}, manager, managed.APPLY, stamp)
+        made, warnings = cluster.create(target.kind, owned, dry_run=dry_run)
         if not dry_run:
-            cluster.ownership.record(made["metadata"]["uid"], body, manager)
+            cluster.written.note(target.kind, made)
         return answer(made, 201, warnings)
-    uid = before["metadata"]["uid"]
-    clashes = cluster.ownership.conflicts(uid, before, body, manager)
+    clashes = managed.conflicts(before, body, manager)
     if clashes and not flag(request.query, "force"):
-        lines = [f'conflict with "{other}": {field}' for other, field in clashes]
-        text = f"Apply failed with {len(lines)} conflict{'s' if len(lines) > 1 else ''}: {'; '.join(lines)}"
-        causes = [
-            {"reason": "FieldManagerConflict", "message": f'conflict with "{other}"', "field": field}
-            for other, field in clashes
-        ]
-        raise Refused(409, "Conflict", text, {"causes": causes})
-    after = patch.strategic(before, body)
-    if not dry_run:
-        after = patch.without(after, cluster.ownership.record(uid, body, manager))
+        raise Refused(409, "Conflict", managed.conflict_text(clashes), {"causes": managed.causes(clashes)})
+    wanted = meta.get("resourceVersion")
+    if wanted and wanted != before["metadata"]["resourceVersion"]:
+        raise modified(target)
+    after = managed.applied(before, patch.strategic(before, body), body, manager, cluster.clock.stamp())
     return _write(cluster, target, before, after, dry_run)
 
 
@@ -270,8 +287,10 @@ async def delete_object(cluster: SimCluster, target: Target, request: web.Reques
     """`delete`."""
     grace = await _grace(request)
     before = existing(cluster, target)
+    _meet(await body_of(request), before, target)
     if "dryRun" in request.query:
         return answer(before)
+    cluster.written.note(target.kind, before, gone=True)
     gone = cluster.delete(target.kind, target.name, target.namespace, grace)
     if target.kind.key == "pods":
         return answer(gone)
@@ -280,6 +299,17 @@ async def delete_object(cluster: SimCluster, target: Target, request: web.Reques
         "kind": target.kind.plural, "uid": gone["metadata"]["uid"],
     }  # fmt: skip
     return answer({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
+
+
+def _meet(options: Any, obj: Obj, target: Target) -> None:
+    """Preconditions of a delete: that very object, in that very version."""
+    wanted = (options or {}).get("preconditions") or {}
+    for key, name in (("uid", "UID"), ("resourceVersion", "ResourceVersion")):
+        have = obj["metadata"][key]
+        if wanted.get(key) and wanted[key] != have:
+            text = f"Precondition failed: {name} in precondition: {wanted[key]}, {name} in object meta: {have}"
+            text = f'Operation cannot be fulfilled on {target.kind.key} "{target.name}": {text}'
+            raise Refused(409, "Conflict", text, {"name": target.name, "kind": target.kind.plural})
 
 
 async def _grace(request: web.Request) -> int | None:

@@ -162,6 +162,16 @@ class KindTable:
         self._by_kind[(kind.group, kind.kind)] = kind
         self._by_key[kind.key] = kind
 
+    def remove(self, group: str, plural: str) -> list[Kind]:
+        """Serve a custom kind no longer (its CRD was deleted); returns its versions."""
+        gone = [k for k in self.kinds if (k.group, k.plural) == (group, plural)]
+        for kind in gone:
+            self.kinds.remove(kind)
+            del self._by_path[kind.group, kind.version, kind.plural]
+            self._by_kind.pop((kind.group, kind.kind), None)
+            self._by_key.pop(kind.key, None)
+        return gone
+
     def at(self, group: str, version: str, plural: str) -> Kind | None:
         """The kind served at a path, None when there is none."""
         return self._by_path.get((group, version, plural))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from labproof.simlab.kube.clock import rfc3339
 from labproof.simlab.kube.kinds import Obj
+from labproof.simlab.world.states import NodeState
 
 if TYPE_CHECKING:
     from labproof.simlab.kube.cluster import SimCluster
@@ -54,7 +56,10 @@ def _taints(cluster: SimCluster, kubelet: Kubelet, ready: str, before: Obj | Non
     if before is not None:
         rows = [dict(t) for t in before["spec"].get("taints") or [] if t["key"] not in own]
     else:
-        rows = taint_rows(dict(kubelet.state.node_taints) | dict(kubelet.inputs.get("taints") or {}))
+        # a kubelet sets its taints when it registers and never again (NodeRestriction; facts kubernetes-gpu V19)
+        joined_before = kubelet.inputs.get("registered_without_taints")
+        at_registration = {} if joined_before else dict(kubelet.state.node_taints)
+        rows = taint_rows(at_registration | dict(kubelet.inputs.get("taints") or {}))
     stamp = cluster.clock.stamp()
     old = {t["key"]: t for t in (before or {"spec": {}})["spec"].get("taints") or []}
     for status, name in (("Unknown", "unreachable"), ("False", "not-ready")):
@@ -287,3 +292,15 @@ def _evict(cluster: SimCluster, name: str) -> None:
         )
         if not for_ever:
             cluster.delete_pod(pod)
+
+
+def plain_node(name: str, inputs: Mapping[str, Any], booted_at: float) -> NodeState:
+    """A node without a GPU whose operating system nobody models: a control plane of the cluster."""
+    return NodeState(
+        name=name, address=str(inputs.get("address", "192.0.2.10")), up=bool(inputs.get("up", True)),
+        os=str(inputs.get("os", "talos")), os_version=str(inputs.get("os_version", "v1.11.6")),
+        kernel=str(inputs.get("kernel", "6.12.62-talos")), boot_id=str(inputs.get("boot_id", f"boot-{name}")),
+        booted_at=booted_at, stage="running", driver_version=None, driver_open=False, library_version=None,
+        library_root="", modules=frozenset(), gpus=(), device_nodes=(), runtime_handlers=("runc",),
+        default_runtime="runc",
+    )  # fmt: skip

@@ -28,8 +28,8 @@ def chosen_config(running: Running) -> tuple[str, str]:
 
     Order (1.3): node label, DEFAULT_CONFIG, then the fallback strategies `named`, `single`, `empty`.
     """
-    env = running.world.env
-    source = env.get("SIM_CONFIGMAP") or _config_map(running)
+    env = _manager_environment(running)
+    source = _config_map(running)
     found = running.kubelet.cluster.store.get("configmaps", source, running.pod["metadata"]["namespace"])
     texts: dict[str, str] = dict((found or {}).get("data") or {})
     node = running.kubelet.cluster.store.get("nodes", running.kubelet.name) or {}
@@ -49,6 +49,15 @@ def chosen_config(running: Running) -> tuple[str, str]:
             running.log("Falling back to an empty configuration")
             return "", ""
     return "", "no config was set, no default was provided, and all fallbacks failed"
+
+
+def _manager_environment(running: Running) -> dict[str, str]:
+    """What the pod's config-managers were told; the container's own environment where it has none."""
+    spec = running.pod["spec"]
+    for container in (*(spec.get("initContainers") or ()), *(spec.get("containers") or ())):
+        if container.get("command") == ["config-manager"]:
+            return {row["name"]: str(row.get("value") or "") for row in container.get("env") or ()}
+    return running.world.env
 
 
 def _config_map(running: Running) -> str:

@@ -176,18 +176,36 @@ def _manifest(path: Path, _changed_ns: int) -> tuple[Obj, ...]:
     return tuple(d for d in yaml.safe_load_all(path.read_text(encoding="utf-8")) if d)
 
 
-def manifest_path() -> Path | None:
-    """The shipped role: in a clone beside `src`, in a wheel inside the package."""
+def manifest_path(name: str = "rbac.yaml") -> Path | None:
+    """A shipped role: in a clone beside `src`, in a wheel inside the package."""
     here = Path(__file__).resolve()
-    candidates = (here.parents[4] / "manifests" / "rbac.yaml", here.parents[2] / "manifests" / "rbac.yaml")
+    candidates = (here.parents[4] / "manifests" / name, here.parents[2] / "manifests" / name)
     return next((c for c in candidates if c.is_file()), None)
 
 
 def shipped_objects(inputs: Mapping[str, Any]) -> list[Obj]:
-    """The objects of manifests/rbac.yaml as the owner applied them. `inputs`: {applied: bool}."""
+    """The shipped roles as the owner applied them.
+
+    Args:
+        inputs: {applied: the suite, provisioner: that of --provision, drain: that of draining, plugin_namespace: where
+            the bindings of the plugin reader were moved to, as the file asks}.
+    """
     if not inputs.get("applied", True):
         return []
     path = manifest_path()
     found = list(_manifest(path, path.stat().st_mtime_ns)) if path else _built_in()
+    if space := inputs.get("plugin_namespace"):
+        found = [_moved(o, str(space)) for o in found]
+    for role, wanted in (("rbac-provision.yaml", "provisioner"), ("rbac-drain.yaml", "drain")):
+        wider = manifest_path(role) if inputs.get(wanted) else None
+        found += _manifest(wider, wider.stat().st_mtime_ns) if wider else ()
     spaces = [o for o in found if o["kind"] == "Namespace"]
     return [*spaces, *(o for o in found if o["kind"] != "Namespace")]
+
+
+def _moved(obj: Obj, namespace: str) -> Obj:
+    """A binding of the plugin's reader in the namespace where this owner's plugin is; anything else as it was."""
+    metadata = obj["metadata"]
+    if obj["kind"] != "RoleBinding" or metadata["name"] != "labproof-plugin-reader":
+        return obj
+    return {**obj, "metadata": {**metadata, "namespace": namespace}}

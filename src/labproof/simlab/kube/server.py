@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from aiohttp import web
 
-from labproof.simlab.kube import http_objects, http_pods, http_watch, kinds, openapi
+from labproof.simlab.kube import http_objects, http_pods, http_watch, kinds, openapi, pod_http
 from labproof.simlab.kube.admission import Refused
 from labproof.simlab.kube.clock import rfc3339
 from labproof.simlab.kube.cluster import SimCluster
@@ -87,6 +87,9 @@ class ApiServer:
             return self._about(cluster, request)
         verb = _verb(request, target)
         authorize(cluster, who, target, verb)
+        if verb == "patch" and request.content_type.startswith("application/apply-patch"):
+            there = cluster.store.get(target.kind.key, target.name, target.namespace)
+            authorize(cluster, who, target, "patch" if there else "create")  # an apply may make the object
         if target.kind.kind in _REVIEWS:
             body = await body_of(request)
             return answer(http_objects.create_review(cluster, who, target, body), 201)
@@ -116,6 +119,8 @@ class ApiServer:
             return await http_pods.log(cluster, target, request)
         if target.sub == "exec":
             return await http_pods.execute(cluster, target, request)
+        if target.sub == "proxy" and target.kind.key == "pods":
+            return await pod_http.proxy(cluster, target, request)
         if target.sub == "eviction":
             cluster.delete(target.kind, target.name, target.namespace)
             return answer({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}, 201)

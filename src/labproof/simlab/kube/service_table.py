@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from labproof.simlab.kube import discovery, intel_plugin, operator_pods, plugin
+from labproof.simlab.apps import frigate, jellyfin, ollama
+from labproof.simlab.kube import dcgm, discovery, intel_plugin, operator_pods, plugin
 from labproof.simlab.kube.runtime import Image
 from labproof.simlab.kube.services import Service, forever
+from labproof.simlab.pod.images import split_reference
 
 _BY_PROGRAM: dict[str, Service] = {
     "nvidia-device-plugin": plugin.device_plugin,
@@ -15,12 +17,18 @@ _BY_PROGRAM: dict[str, Service] = {
     "nfd-gc": forever(),
     "nvidia-validator": operator_pods.validator,
     "wait-for-toolkit": operator_pods.wait_for_toolkit,
-    "dcgm-exporter": forever(),
+    "dcgm-exporter": dcgm.dcgm_exporter,
     "nvidia-toolkit": forever(),
     "gpu-operator": forever(),
     "intel_gpu_device_plugin": intel_plugin.gpu_plugin,
     "intel_deviceplugin_operator": forever(),
     "controller": forever(),
+}
+#: Servers whose program has a name that says nothing, by the image's repository.
+_BY_IMAGE: dict[str, Service] = {
+    "jellyfin/jellyfin": jellyfin.jellyfin,
+    "blakeblackshear/frigate": frigate.frigate,
+    "ollama/ollama": ollama.ollama,
 }
 
 
@@ -31,6 +39,9 @@ def service_for(argv: list[str], image: Image) -> Service | None:
     known = _BY_PROGRAM.get(argv[0].rpartition("/")[2])
     if known is not None:
         return known
+    server = _BY_IMAGE.get(split_reference(image.ref)[0])
+    if server is not None and argv[0] == (image.entrypoint or ("",))[0]:
+        return server
     if image.service == "forever" and argv[0] == (image.entrypoint or ("",))[0]:
         return forever()
     return None

@@ -171,6 +171,8 @@ def _apply(used: Filter, streams: list[Pictures], around: Surroundings) -> list[
             return [_format(used, pictures, spent, around)]
         case "hwupload" | "hwupload_cuda":
             return [_upload(used, pictures, spent, around)]
+        case "loop":
+            return [_loop(used, spent)]
         case "hwdownload":
             _needs(used, pictures, around, hardware=True)
             return [replace(spent, hardware="", pending_download=pictures.pix_fmt)]
@@ -214,6 +216,14 @@ def _tone_map(used: Filter, pictures: Pictures, spent: Pictures, around: Surroun
 def _retimed(used: Filter, pictures: Pictures) -> Pictures:
     counted = used.name == "setpts" and used.option("expr", 0) == "N"
     return replace(pictures, clock="counted") if counted else pictures
+
+
+def _loop(used: Filter, pictures: Pictures) -> Pictures:
+    """Keeps references to the first `size` frames: on the card each holds its own memory (f_loop.c)."""
+    kept = min(int(used.option("size") or "0"), pictures.frames)
+    depth = 2 if "10" in pictures.pix_fmt else 1
+    frame_mib = pictures.width * pictures.height * 1.5 * depth / 2**20
+    return replace(pictures, held_mib=pictures.held_mib + (kept * frame_mib if pictures.hardware else 0.0))
 
 
 def _needs(used: Filter, pictures: Pictures, around: Surroundings, *, hardware: bool) -> None:

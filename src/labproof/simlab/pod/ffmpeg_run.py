@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from dataclasses import dataclass, field, replace
 
 from labproof.simlab.pod.access import CONTEXT_MIB
@@ -30,7 +31,7 @@ from labproof.simlab.pod.media import (
     psnr_of,
     ssim_of,
 )
-from labproof.simlab.pod.nvcodec import DECODER_MIB, SESSION_MIB, SURFACES_MIB, CudaContext
+from labproof.simlab.pod.nvcodec import DECODER_MIB, SESSION_MIB, SURFACES_MIB, CudaContext, refuse_frames
 from labproof.simlab.pod.process import ProcessIO, ProcessKilled
 from labproof.simlab.pod.readings import slow_by_heat
 from labproof.simlab.pod.vacodec import EIO, VaContext, engines_of
@@ -97,6 +98,8 @@ async def perform(work: Work) -> int:
 def _occupy(work: Work) -> list[Card]:
     """Take what the run holds on its cards: contexts, session, decoder."""
     cards = {id(c.card): c.card for c in [*work.contexts, *([work.session] if work.session else [])]}
+    if work.contexts:
+        refuse_frames(work.log, work.contexts[0].card, work.pictures, work.encoder)
     share = work.pictures.megapixel_share
     for card in cards.values():
         held = float(CONTEXT_MIB)
@@ -106,7 +109,10 @@ def _occupy(work: Work) -> list[Card]:
         if any(s.decoding and s.device and s.device.card is card for s in work.streams):
             held += DECODER_MIB * max(0.3, share)
             card.decoding[work.owner] = 0.01
+        if work.contexts and card is work.contexts[0].card:
+            held += work.pictures.held_mib
         card.vram[work.owner] = round(held)
+        _bring_about(card)
     return list(cards.values())
 
 
@@ -146,6 +152,13 @@ def _count_engines(work: Work, step: float) -> None:
     )  # fmt: skip
     for engine, share in busy.items():
         process.engines[engine] = process.engines.get(engine, 0.0) + share * step * 1e9
+
+
+def _bring_about(card: Card) -> None:
+    """What a card does when it is worked on: `incidents_under_load` of its inputs, each once."""
+    for number in card.inputs.get("incidents_under_load") or {}:
+        if int(number) not in {known for _, known in card.happened}:
+            card.happened.append((time.time(), int(number)))
 
 
 async def _frames(work: Work, per_frame_ms: float) -> None:

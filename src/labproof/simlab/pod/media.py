@@ -38,6 +38,7 @@ class Pictures:
         hardware: "" for frames in memory, "cuda" for frames on the card.
         mse: damage so far; clock: exact | millisecond | counted timestamps; scalers: resamplers passed through.
         cpu_ms: CPU time per frame spent so far in this graph.
+        held_mib: card memory of frames that a filter keeps.
     """
 
     source: str
@@ -51,6 +52,7 @@ class Pictures:
     clock: str = "exact"
     scalers: tuple[str, ...] = ()
     cpu_ms: float = 0.0
+    held_mib: float = 0.0
     feeds: tuple[str, ...] = ()  # name of the filter or input that delivers them
     transfer: str = ""  # colour transfer the frames carry: smpte2084 for HDR10, "" for none
     pending_download: str = ""  # software format that the next filter must name after hwdownload

@@ -254,6 +254,18 @@ def _initialise(pod: PodWorld, log: Log, encoder: str, card: Card, pictures: Pic
         raise _closed(log, encoder, errors.ENOMEM)
 
 
+def refuse_frames(log: Log, card: Card, pictures: Pictures, encoder: str) -> None:
+    """Frames that filters keep on the card must fit (libavutil/hwcontext_cuda.c, cuda_pool_alloc).
+
+    Raises:
+        FfmpegError: ENOMEM, with the lines written.
+    """
+    if not pictures.held_mib or free_mib(card) >= CONTEXT_MIB + pictures.held_mib:
+        return
+    log.err(f"cu->cuMemAlloc(&data, size) failed -> {OUT_OF_MEMORY}", "AVHWFramesContext")
+    raise log.filters_failed(encoder, errors.ENOMEM)
+
+
 def _driver_hint(log: Log, encoder: str) -> None:
     # printed for a missing library too, where it misleads (W13)
     log.err(f"The minimum required Nvidia driver for nvenc is {log.build.nvenc_driver} or newer", encoder)

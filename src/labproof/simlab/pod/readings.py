@@ -96,7 +96,7 @@ def read_card(card: Card) -> Readings:
         busy=busy,
         gpu_percent=min(100, int(100 * (0.12 * encoding + 0.08 * decoding)) + (2 if card.sessions else 0)),
         memory_percent=min(100, int(100 * (0.08 * encoding + 0.05 * decoding)) + (1 if card.sessions else 0)),
-        encoder_percent=_percent(encoding) or (7 * others if others else 0),
+        encoder_percent=min(100, _percent(encoding) + 7 * others),
         decoder_percent=_percent(decoding),
         sessions=sessions,
         average_fps=average,

@@ -26,6 +26,7 @@ class PveNode:
         self.host = host
         self.tasks: list[Task] = []
         self._pids = itertools.count(24817, 113)
+        self._handed_out: dict[str, int] = {}  # PCI address -> starts since the host booted
 
     # ------------------------------------------------------------- configuration
 
@@ -114,6 +115,8 @@ class PveNode:
         if at is None:  # a start asked for now takes no time here: its guest has settled when it is looked at
             qemu.started_at = begin - SETTLED_S
         self.host.qemus[vmid] = qemu
+        for _, address in qemu.devices:
+            self._handed_out[address] = self._handed_out.get(address, 0) + 1
         self.host.start_failures.pop(vmid, None)
         return task
 
@@ -215,6 +218,8 @@ class PveNode:
     def _defect(self, qemu: Qemu, address: str, device: Mapping[str, Any]) -> str:
         if device.get("defect"):
             return str(device["defect"])
+        if device.get("starts_per_boot") and self._handed_out.get(address, 0) > int(device["starts_per_boot"]):
+            return "no-reset"  # the card was not reset between two VMs' lives: its firmware does not start again
         if framebuffer_overlap(self.host, address) is not None:
             return "bar"
         return "bar" if self._bars_do_not_fit(qemu, address) else ""

@@ -113,16 +113,18 @@ def add_incidents(boot: DriverBoot) -> None:
     for pci in list(boot.ready):
         incidents = pci.card.inputs.get("incidents") or {} if pci.card else {}
         for number, after_s in sorted(incidents.items(), key=lambda item: float(item[1])):
-            text = XID_TEXTS[int(number)].format(pid=41217)
-            short = pci.address.rsplit(".", 1)[0]
-            boot.log.append(
-                LogRecord(float(after_s), f"NVRM: Xid (PCI:{short}): {int(number)}, {text}", priority="warning")
-            )
+            boot.log.append(LogRecord(float(after_s), xid_text(pci.address, int(number)), priority="warning"))
             if int(number) == 79:
                 lost = f"NVRM: GPU {pci.address}: GPU has fallen off the bus."
                 boot.log.append(LogRecord(float(after_s) + 0.001, lost, priority="warning"))
                 boot.ready.remove(pci)
                 boot.lost.append(pci)
+
+
+def xid_text(pci_address: str, number: int) -> str:
+    """A record of the kernel log for one Xid."""
+    short = pci_address.rsplit(".", 1)[0]
+    return f"NVRM: Xid (PCI:{short}): {number}, {XID_TEXTS[number].format(pid=41217)}"
 
 
 def unload(boot: DriverBoot) -> None:

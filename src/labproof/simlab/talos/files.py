@@ -113,6 +113,7 @@ def _proc(state: TalosState) -> dict[str, Entry]:
         "/proc/modules": _file("\n".join(lines) + "\n", 0o444),
         "/proc/cmdline": _file(state.cmdline + "\n", 0o444),
         "/proc/sys/kernel/osrelease": _file(state.kernel + "\n"),
+        "/proc/sys/kernel/random/boot_id": _file(state.boot_id + "\n", 0o444),
     }
     if state.driver_version:
         loaded = next((r.text for r in state.log if "NVRM: loading NVIDIA UNIX" in r.text), "")

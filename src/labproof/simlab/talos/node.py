@@ -22,6 +22,8 @@ from labproof.simlab.talos.state import Extension, LogRecord, Module, TalosState
 from labproof.simlab.world.states import Card, DeviceNode, GuestPci, Inputs, NodeGpu, NodeState, VmState
 
 _KSPP = "init_on_alloc=1 slab_nomerge= pti=on consoleblank=0 nvme_core.io_timeout=4294967295 printk.devkmsg=on"
+#: Modules of graphics extensions that load when the configuration asks for them, whether or not there is a chip.
+_GRAPHICS = {"i915": 4366336, "xe": 3252224, "amdgpu": 12713984}
 KERNEL_AFTER_START_S = 9.0  # firmware and boot loader of the VM
 
 
@@ -69,6 +71,7 @@ def _boot(
     config: Mapping[str, Any] = node_inputs.get("config") or {}
     ship = release(str(talos["version"]))
     powered_on = vm.started_at if vm else now - float(node_inputs.get("uptime_s", 86400))
+    powered_on = max(powered_on, float(node_inputs.get("rebooted_at", 0)))
     booted_at = powered_on + KERNEL_AFTER_START_S
     extensions, schematic = image.installed(talos, ship)
     functions = guest_devices(vm, node_inputs, cards)
@@ -100,6 +103,7 @@ def _boot(
     )
     held = [f for f in boot.bound + boot.lost if f.address not in taken]
     up = vm.running if vm else not node_inputs.get("powered_off", False)
+    up = up and time.time() >= float(node_inputs.get("away_until", 0))
     cdi_spec = any(s.id == services.CDI_GEN and s.state == "Finished" for s in found)
     lost_at = max((booted_at + driver.lost_after(f) for f in boot.lost), default=0.0)
     state = TalosState(
@@ -151,6 +155,7 @@ def _boot(
         cri_parts=runtime.parts,
         cmdline=_cmdline(ship, talos),
         machine_config=_machine_config(name, node_inputs, ship),
+        staged_config=node_inputs.get("staged_config"),
         uki=bool(talos.get("uki", True)),
         missing_files=missing,
         firmware=image.driver_of(image.kmods(extensions)[-1]) if image.kmods(extensions) else None,
@@ -183,6 +188,8 @@ def _modules(
     base = [Module("virtio_net", 118784), Module("virtio_scsi", 28672), Module("bochs", 20480)]
     stock = {"nbd": 61440, "br_netfilter": 40960, "overlay": 221184}
     base += [Module(name, stock[name]) for name in wanted if name in stock]
+    installed = {e.name for e in extensions}
+    base += [Module(name, size) for name, size in _GRAPHICS.items() if name in wanted and name in installed]
     if any(e.name == "iscsi-tools" for e in extensions):
         base.append(Module("iscsi_tcp", 32768))
     return (*base, *boot.modules)
@@ -279,6 +286,8 @@ def _boot_log(
 def _machine_config(name: str, node_inputs: Inputs, ship: Release) -> str:
     """The machine configuration as `MachineConfigs` holds it: one document, or more from 1.14."""
     config = node_inputs.get("config") or {}
+    if config.get("text") is not None:  # as it was applied, byte for byte
+        return str(config["text"])
     modules = [{"name": m, **({"parameters": p} if p else {})} for m, p in (config.get("modules") or {}).items()]
     machine = {
         "type": node_inputs.get("role", "worker"),

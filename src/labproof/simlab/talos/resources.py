@@ -67,8 +67,11 @@ def catalogue(state: TalosState) -> dict[tuple[str, str], list[Resource]]:
             Resource(address, {"targetDriver": name}) for address, name in state.rebound.items()
         ],
         ("config", "MachineConfigs.config.talos.dev"): [
-            Resource(name, state.machine_config, "config.AcquireController", {"talos.dev/yaml-spec": "1"})
-            for name in ("v1alpha1", "persistent")
+            Resource(name, text, "config.AcquireController", {"talos.dev/yaml-spec": "1"})
+            for name, text in (
+                ("v1alpha1", state.machine_config),
+                ("persistent", state.machine_config if state.staged_config is None else state.staged_config),
+            )
         ],
         ("k8s", "NodeStatuses.kubernetes.talos.dev"): [
             Resource(

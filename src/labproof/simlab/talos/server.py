@@ -18,9 +18,9 @@ from grpclib.events import RecvRequest, listen
 from grpclib.exceptions import GRPCError
 from grpclib.server import Server, Stream
 
-from labproof.simlab.talos import files, services
+from labproof.simlab.talos import actions, driver, files, services
 from labproof.simlab.talos.resources import SENSITIVE, Resource, catalogue, shuffled
-from labproof.simlab.talos.state import TalosState
+from labproof.simlab.talos.state import LogRecord, TalosState
 from labproof.simlab.talos.wire import (
     FUTURE,
     RawCodec,
@@ -119,6 +119,10 @@ class Apid:
         for method, stream_reply in streams.items():
             handler = self._streaming(method, stream_reply)
             mapping[f"/machine.MachineService/{method}"] = Handler(handler, Cardinality.UNARY_STREAM, None, None)
+        for path, method in actions.UNARY.items():
+            mapping[path] = Handler(self._acting(method), Cardinality.UNARY_UNARY, None, None)
+        for path, method in actions.STREAMS.items():
+            mapping[path] = Handler(self._acting(method), Cardinality.UNARY_STREAM, None, None)
         mapping["/cosi.resource.State/Get"] = Handler(self._get, Cardinality.UNARY_UNARY, None, None)
         mapping["/cosi.resource.State/List"] = Handler(self._cosi_list, Cardinality.UNARY_STREAM, None, None)
         return mapping
@@ -138,6 +142,15 @@ class Apid:
             request = await stream.recv_message() or b""
             node = self._authorised(stream, method)
             async for piece in replies(node, request):
+                await stream.send_message(piece)
+
+        return handle
+
+    def _acting(self, method: str) -> Callable[[Stream[bytes, bytes]], Any]:
+        async def handle(stream: Stream[bytes, bytes]) -> None:
+            request = await stream.recv_message() or b""
+            node = self._authorised(stream, method)
+            for piece in actions.act(self._world_ref(), node, method, request):
                 await stream.send_message(piece)
 
         return handle
@@ -171,7 +184,7 @@ class Apid:
 
     def _authorised(self, stream: Stream[bytes, bytes], method: str) -> TalosState:
         node = self._target(stream, one_to_many=True)
-        allowed = {READER, OPERATOR, ADMIN} if method in READER_METHODS else {ADMIN}
+        allowed = {READER, OPERATOR, ADMIN} if method in READER_METHODS else actions.RIGHTS.get(method, {ADMIN})
         if not _roles(stream) & allowed:
             raise GRPCError(Status.PERMISSION_DENIED, "not authorized")
         return node
@@ -258,7 +271,11 @@ async def _dmesg(node: TalosState, _request: bytes) -> AsyncIterator[bytes]:
     records = node.log
     if node.log_rotated:
         records = tuple(r for r in records if r.offset_s > 3600)
-    for record in records:
+    worked = [
+        LogRecord(at - started, driver.xid_text(gpu.address, number), priority="warning")
+        for gpu in node.gpus for at, number in gpu.card.happened
+    ]  # fmt: skip
+    for record in (*records, *worked):
         at = dt.datetime.fromtimestamp(started + record.offset_s, dt.UTC)
         stamp = at.strftime("%Y-%m-%dT%H:%M:%S.%f") + "000Z"
         line = f"{record.facility}: {record.priority:>7}: [{stamp}]: {record.text}"

@@ -86,6 +86,7 @@ class TalosState(NodeState):
     cri_parts: Mapping[str, str] = field(default_factory=dict)  # file name -> content
     cmdline: str = ""
     machine_config: str = ""
+    staged_config: str | None = None  # applied with mode STAGED: what the next boot takes
     uki: bool = True
     missing_files: frozenset[str] = frozenset()
     firmware: str | None = None  # driver version whose GSP firmware is installed

@@ -7,8 +7,14 @@ binds the cards, no VM has one, and the API account may configure the declared V
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any
 
+from labproof.simlab.world.bare_cluster import bare_cluster
+from labproof.simlab.world.bare_talos import bare_node
+
+#: What can be bare: the hosts with their VMs; the Talos nodes; the clusters.
+PARTS = ("passthrough", "talos", "cluster")
 OLD_DEFAULT = "/etc/default/grub.d/00-old-default.cfg"
 ROLE = "LabproofProvisioner"
 PRIVILEGES = ("VM.Config.HWType", "VM.Config.Options", "VM.Config.CPU", "VM.Config.Memory", "VM.PowerMgmt",
@@ -17,12 +23,20 @@ _ABOUT_PASSTHROUGH = re.compile(r"vfio|nouveau|nvidia(?!fb)|i915|xe\b", re.IGNOR
 _IOMMU_TOKEN = re.compile(r"\s?\b(?:intel_iommu|amd_iommu)=[\w,]+")
 
 
-def bare(inputs: dict[str, Any]) -> dict[str, Any]:
-    """Take passthrough out of every Proxmox host; nodes and clusters stay as they are. Changes and returns `inputs`."""
-    for host in (inputs.get("hosts") or {}).values():
-        if host.get("kind", "proxmox") == "proxmox":
-            _bare_host(host)
-            _bare_guests(host)
+def bare(inputs: dict[str, Any], parts: Collection[str] = PARTS) -> dict[str, Any]:
+    """Take out what provisioning brings, of these parts of the lab. Changes and returns `inputs`."""
+    if "passthrough" in parts:
+        for host in (inputs.get("hosts") or {}).values():
+            if host.get("kind", "proxmox") == "proxmox":
+                _bare_host(host)
+                _bare_guests(host)
+    if "talos" in parts:
+        for node in (inputs.get("nodes") or {}).values():
+            bare_node(node)
+    for cluster in (inputs.get("clusters") or {}).values():
+        cluster["rbac"] = {**(cluster.get("rbac") or {}), "drain": True}
+        if "cluster" in parts:
+            bare_cluster(cluster)
     return inputs
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from labproof.simlab.faults import load_faults
+from labproof.simlab.world.bare import PARTS as BARE_PARTS
 from labproof.simlab.world.bare import bare as make_bare
 
 PARTS = ("hosts", "nodes", "clusters", "cards")
@@ -138,9 +139,11 @@ def _stacked(first: Any, second: Any) -> Any:
 
 
 def load_inputs(
-    lab: str | Path, variation: str | None = None, faults: Sequence[str] = (), *, bare: bool = False
+    lab: str | Path, variation: str | None = None, faults: Sequence[str] = (), *, bare: bool | Collection[str] = False
 ) -> dict[str, Any]:
     """The inputs tree of a lab with its variation and faults applied, in that order; `bare`: before any provisioning.
+
+    `bare` may name the parts that are (`labproof.simlab.world.bare.PARTS`).
 
     Raises:
         FileNotFoundError: no such lab.
@@ -158,7 +161,7 @@ def load_inputs(
             raise KeyError(f"unknown variation {variation!r}; known: {', '.join(known) or 'none'}")
         inputs = _varied(inputs, known[variation].set)
     if bare:
-        inputs = make_bare(copy.deepcopy(inputs))
+        inputs = make_bare(copy.deepcopy(inputs), BARE_PARTS if bare is True else bare)
     catalogue = load_faults() if faults else {}
     for fault in faults:
         if fault not in catalogue:

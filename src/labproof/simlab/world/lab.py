@@ -10,6 +10,7 @@ from typing import Any
 
 from labproof.simlab.host.machine import Host, boot
 from labproof.simlab.pve.node import PveNode
+from labproof.simlab.talos.installer import Factory
 from labproof.simlab.world.states import Card, NodeState, VmState
 
 
@@ -22,6 +23,7 @@ class World:
         hosts: booted hosts by name.
         pve: PVE on the hosts of kind proxmox, by name.
         nodes: operating systems of the nodes, by name.
+        factory: the Image Factory that nodes install from.
         clusters: Kubernetes clusters (`labproof.simlab.kube.cluster.SimCluster`) by name.
         time: when it was built (Unix seconds).
     """
@@ -31,6 +33,7 @@ class World:
         self.inputs = inputs
         self.time = time.time()
         self.cards = _cards(inputs)
+        self.factory = Factory(inputs)
         self.hosts: dict[str, Host] = {}
         self.pve: dict[str, PveNode] = {}
         self._nodes: dict[str, NodeState] = {}
@@ -54,16 +57,23 @@ class World:
         return self._clusters
 
     def _power(self) -> tuple[Any, ...]:
-        """What changes when a guest starts, stops or restarts, or its host reboots."""
-        return tuple(
+        """What changes when a guest starts, stops or restarts, its host reboots, or a node's own API changes it."""
+        now = time.time()
+        guests = tuple(
             (name, self.hosts[name].boot_id, tuple(sorted((q.vmid, q.pid) for q in node.host.qemus.values())))
             for name, node in sorted(self.pve.items())
         )
+        nodes = tuple(
+            (name, spec.get("rebooted_at", 0), spec.get("config_writes", 0), now >= spec.get("away_until", 0))
+            for name, spec in sorted((self.inputs.get("nodes") or {}).items())
+            if spec
+        )
+        return guests, nodes
 
     def _follow(self) -> None:
         """Nodes and clusters are derived from the guests: when those changed since, they start anew.
 
-        A cluster that starts anew has what its inputs say; what was created through its API meanwhile is gone.
+        A cluster that starts anew has what its inputs say and what was written through its API; pods are made anew.
         """
         power = self._power()
         if power == self._built_for:
@@ -72,7 +82,7 @@ class World:
         gone, self._clusters, self._nodes = self._clusters, {}, {}
         self.time = time.time()
         self._boot_nodes()
-        self._start_clusters()
+        self._start_clusters(gone)
         for cluster in gone.values():
             cluster.close()
 
@@ -121,7 +131,7 @@ class World:
         for name, spec in specs.items():
             self._nodes[name] = module.boot_node(name, spec, self._vm_of(spec), self.cards)
 
-    def _start_clusters(self) -> None:
+    def _start_clusters(self, earlier: Mapping[str, Any] | None = None) -> None:
         specs = self.inputs.get("clusters") or {}
         if not specs or not _exists("labproof.simlab.kube.cluster"):
             return
@@ -131,7 +141,7 @@ class World:
                 node: state for node, state in self._nodes.items()
                 if (self.inputs["nodes"][node] or {}).get("cluster", name) == name
             }  # fmt: skip
-            self._clusters[name] = module.SimCluster(name, spec, members, self.time)
+            self._clusters[name] = module.SimCluster(name, spec, members, self.time, earlier=(earlier or {}).get(name))
 
 
 def _cards(inputs: Mapping[str, Any]) -> dict[str, Card]:

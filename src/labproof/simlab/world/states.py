@@ -26,6 +26,7 @@ class Card:
         decoding: decode streams running now, by owner.
         idle_ms: what the residency counter of the render power state showed when last looked at (Intel: rc6).
         looked_at: when that was, in seconds of the monotonic clock.
+        happened: Xid numbers that work brought about since the world began, with their time (Unix seconds).
     """
 
     key: str
@@ -36,6 +37,7 @@ class Card:
     decoding: dict[str, float] = field(default_factory=dict)
     idle_ms: float = 3_600_000.0
     looked_at: float = 0.0
+    happened: list[tuple[float, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

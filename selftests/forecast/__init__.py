@@ -1,0 +1,1 @@
+"""Forecasts held against the simulated lab."""

@@ -1,0 +1,1 @@
+"""What an upgrade will break in a lab, judged before it from the facts of a run."""

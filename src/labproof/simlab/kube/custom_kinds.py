@@ -1,0 +1,27 @@
+"""Custom resources of operators that a cluster may have, by the name that inputs `clusters.<name>.operators` use."""
+
+from __future__ import annotations
+
+from labproof.simlab.kube.kinds import Kind
+
+
+def _kinds(group: str, version: str, **plurals: str) -> tuple[Kind, ...]:
+    return tuple(Kind(group, version, plural, kind, True) for plural, kind in plurals.items())
+
+
+OPERATORS: dict[str, tuple[Kind, ...]] = {
+    "prometheus-operator": _kinds(
+        "monitoring.coreos.com",
+        "v1",
+        servicemonitors="ServiceMonitor",
+        podmonitors="PodMonitor",
+        prometheusrules="PrometheusRule",
+    ),
+    "victoriametrics": _kinds(
+        "operator.victoriametrics.com",
+        "v1beta1",
+        vmservicescrapes="VMServiceScrape",
+        vmpodscrapes="VMPodScrape",
+        vmrules="VMRule",
+    ),
+}

@@ -1,0 +1,1 @@
+"""Upgrades as owners do them: a version moves, the owner's configuration stays as it is, and symptoms follow."""
