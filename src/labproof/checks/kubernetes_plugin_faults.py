@@ -15,7 +15,7 @@ from labproof.facts.refusal import Because, classify_refusal
 from labproof.facts.scheduler_message import Why
 
 #: Every cause these detectors can name: clauses that ask here list them.
-PLACEMENT_CAUSES = ("K13", "K14", "K16", "K23", "K33", "K59", "K76", "K90", "K91", "K94")
+PLACEMENT_CAUSES = ("K13", "K14", "K16", "K23", "K33", "K59", "K74", "K76", "K90", "K91", "K94")
 POD_CAUSES = (
     "K01", "K02", "K04", "K05", "K20", "K21", "K22", "K26", "K34", "K49", "K75", "K91", "K93",
 )  # fmt: skip
@@ -85,6 +85,8 @@ def _selector_problem(view: NodeView, daemonset: DaemonSetFacts, counted: Eviden
     cause = "K13"
     if any(k.startswith("extensions.talos.dev/") for k in keys if k in daemonset.node_selector):
         cause = "K76"
+    elif any(k.startswith("intel.feature.node.kubernetes.io/") for k in keys):
+        cause = "K74"  # the chart's own selector, which only NFD with its rule satisfies
     elif "feature.node.kubernetes.io/pci-10de.present" in keys and has_class_vendor_label(labels, "10de"):
         cause = "K14"
     elif any(k.startswith("feature.node.kubernetes.io/") for k in keys) and view.daemonsets("nfd-worker"):

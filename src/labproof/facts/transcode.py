@@ -110,9 +110,6 @@ class TranscodeFacts:
     probe: Reading[PodSeen]
     ffmpeg_version: Reading[str] = NOT_ASKED
     driver_version: Reading[str] = NOT_ASKED
-    render_node: Reading[str] = NOT_ASKED  # Intel and AMD: the node of the chain's card
-    kernel_driver: Reading[str] = NOT_ASKED  # i915, xe, amdgpu
-    kernel: Reading[str] = NOT_ASKED  # release of the running kernel
     nvidia_smi_works: Reading[bool] = NOT_ASKED
     floors: Reading[Floors] = NOT_ASKED
     runs: tuple[Run, ...] = ()
@@ -121,6 +118,9 @@ class TranscodeFacts:
     uuids: tuple[str, ...] = ()
     created: tuple[str, ...] = ()
     left_behind: tuple[str, ...] = ()
+    render_node: Reading[str] = NOT_ASKED  # Intel and AMD: the node of the chain's card
+    kernel_driver: Reading[str] = NOT_ASKED  # i915, xe, amdgpu
+    kernel: Reading[str] = NOT_ASKED  # release of the running kernel
 
     def of(self, name: str) -> Run | None:
         """The run of that name, None when it was not made."""
