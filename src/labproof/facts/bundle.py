@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 from labproof.facts.apps import AppsFacts
+from labproof.facts.gitops import GitOpsFacts
 from labproof.facts.host import HostFacts
 from labproof.facts.kubernetes import ClusterFacts
 from labproof.facts.metrics import MetricsFacts
@@ -26,6 +31,7 @@ SHAPES: dict[str, type] = {
     "metrics": MetricsFacts,
     "restart": RestartFacts,
     "apps": AppsFacts,
+    "gitops": GitOpsFacts,
 }
 
 #: Section kind of each layer, from the bottom up.
@@ -38,6 +44,7 @@ KIND_OF = {
     "transcode": "transcode",
     "metrics": "metrics",
     "apps": "apps",
+    "gitops": "gitops",
 }
 
 
@@ -52,6 +59,10 @@ class Facts:
         """Forget what was read of a layer and of all above it, because it was changed."""
         layers = list(KIND_OF)
         self._store.drop("kernel_log", *(KIND_OF[above] for above in layers[layers.index(layer) :]))
+
+    def moved(self, sections: Mapping[tuple[str, str], Any]) -> Facts:
+        """The same facts with the values of some sections, (kind, name), replaced: as they would read then."""
+        return Facts(_Moved(self._store, sections), self.now)
 
     def host(self, name: str) -> Reading[HostFacts]:
         """The host probe's facts, by the host's declared name."""
@@ -92,3 +103,21 @@ class Facts:
     def apps(self, cluster: str) -> Reading[AppsFacts]:
         """The declared apps of a cluster, by its declared name."""
         return self._store.section("apps", cluster, AppsFacts)
+
+    def gitops(self, cluster: str) -> Reading[GitOpsFacts]:
+        """The declared Flux objects of a cluster, by its declared name."""
+        return self._store.section("gitops", cluster, GitOpsFacts)
+
+
+class _Moved(FactsStore):
+    """Sections of a run, some of them moved on."""
+
+    def __init__(self, today: FactsStore, sections: Mapping[tuple[str, str], Any]) -> None:
+        super().__init__(today.folder, frozen=True)
+        self._today, self._sections = today, dict(sections)
+
+    def section(self, kind: str, name: str, shape: type[Any]) -> Reading[Any]:
+        """As it was, or as it will be."""
+        reading = self._today.section(kind, name, shape)
+        moved = self._sections.get((kind, name))
+        return reading if moved is None else replace(reading, value=moved)
