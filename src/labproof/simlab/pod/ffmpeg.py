@@ -68,7 +68,7 @@ async def run_ffmpeg(argv: list[str], pod: PodWorld, io: ProcessIO) -> int:
 def _prepare(pod: PodWorld, log: Log, line: CommandLine) -> Work:
     """Everything before the first frame is encoded, in ffmpeg's order."""
     target = line.targets[0]
-    devices = [device for spec in line.devices if (device := _global_device(pod, log, spec))]
+    devices = [device for option, spec in line.devices if (device := _global_device(pod, log, option, spec))]
     streams = [open_input(pod, log, source, number) for number, source in enumerate(line.sources)]
     muxer, encoder = _output(pod, log, line, target)
     for stream in streams:
@@ -106,8 +106,8 @@ def _prepare(pod: PodWorld, log: Log, line: CommandLine) -> Work:
     return work
 
 
-def _global_device(pod: PodWorld, log: Log, spec: str) -> CudaContext | None:
-    kind, _, rest = spec.partition("=")
+def _global_device(pod: PodWorld, log: Log, option: str, spec: str) -> CudaContext | None:
+    kind, _, rest = (spec if option == "init_hw_device" else f"vaapi=vaapi:{spec}").partition("=")
     name, _, where = rest.partition(":")
     failure: FfmpegError | None = None
     device: CudaContext | None = None
@@ -128,7 +128,7 @@ def _global_device(pod: PodWorld, log: Log, spec: str) -> CudaContext | None:
     else:
         raise NotSimulatedError(f"-init_hw_device {spec} ({name})")
     if failure:
-        log.err(f"Failed to set value '{spec}' for option 'init_hw_device': {failure}")
+        log.err(f"Failed to set value '{spec}' for option '{option}': {failure}")
         log.err(f"Error parsing global options: {failure}")
         raise failure
     return device

@@ -78,7 +78,8 @@ def open_decoder_device(pod: PodWorld, log: Log, stream: Stream) -> None:
         FfmpegError: an explicit device cannot be created; `auto` falls back instead.
     """
     wish = stream.source.hwaccel
-    if wish == "none" or stream.codec == "rawvideo":
+    raw = stream.codec == "rawvideo"  # 5.1 makes the device for it all the same (recording s19-ffmpeg-cuda)
+    if wish == "none" or (raw and (log.modern or wish == "auto")):
         return
     if wish not in ("cuda", "nvdec", "auto"):
         raise NotSimulatedError(f"-hwaccel {wish}")
@@ -87,7 +88,8 @@ def open_decoder_device(pod: PodWorld, log: Log, stream: Stream) -> None:
         log.err(f"Supported hwaccels: {' '.join(log.build.hwaccels)} ")
         raise FfmpegError(errors.EINVAL)
     try:
-        stream.device = open_cuda(pod, log, stream.source.options.get("hwaccel_device", ""))
+        device = open_cuda(pod, log, stream.source.options.get("hwaccel_device", ""))
+        stream.device = None if raw else device
     except FfmpegError as failure:
         if wish == "auto":
             log.note("Auto hwaccel disabled: no device found.", stream.codec)
