@@ -28,6 +28,7 @@ class Path:
     variation: str | None = None
     patch: dict = field(default_factory=dict)
     lab: dict = field(default_factory=dict)
+    name: str = "t4-jellyfin"
 
 
 def node(**inputs):
@@ -139,6 +140,15 @@ PATHS = [
         "kubelet-held-back", {"talos": "1.12.6", "kubernetes": "1.35.1"},
         frozenset({("K8S-SKEW-001", NODE, "K130")}), patch=cluster(nodes={NODE: {"kubelet_version": "v1.31.5"}}),
     ),
+    # ---- other labs
+    Path("bare-metal-535-to-580", {"talos": "1.12.6"}, name="bare-metal-rtx2070"),
+    Path("bare-metal-to-1.13", {"talos": "1.13.9"}, name="bare-metal-rtx2070"),
+    Path("standalone-to-1.13", {"talos": "1.13.9", "kubernetes": "1.36.2"}, name="standalone-nvidia-plugin"),
+    Path(
+        "standalone-kubernetes-before-talos", {"kubernetes": "1.36.2"},
+        frozenset({("K8S-SKEW-001", "k8s-worker4", "K131")}), name="standalone-nvidia-plugin",
+    ),
+    Path("standalone-plugin", {"plugin": "0.20.0"}, name="standalone-nvidia-plugin"),
     # ---- plugin and operator
     Path("plugin-0.18-to-0.20", {"plugin": "0.20.0"}),
     Path("plugin-with-the-label-race", {"plugin": "0.18.2"}, patch=cluster(plugin={"version": "0.17.4"})),
@@ -175,9 +185,9 @@ PATHS = [
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.id)
 def test_what_breaks_is_what_was_forecast(judged, path):
-    before, lab = judged(path.variation, path.patch, path.lab, layers=BELOW_PODS)
+    before, lab = judged(path.variation, path.patch, path.lab, layers=BELOW_PODS, name=path.name)
     told = forecast(saved(before), lab, parse_targets(f"{k}={v}" for k, v in path.to.items()))
-    after, _ = judged(path.variation, path.patch, path.lab, upgrade=path.to)
+    after, _ = judged(path.variation, path.patch, path.lab, upgrade=path.to, name=path.name)
     broke = failing(after) - failing(before)
     foretold = {(b.clause, b.target, cause) for b in told.breaks for cause in b.causes}
     assert foretold == broke, after.describe()

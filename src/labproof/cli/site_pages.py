@@ -116,7 +116,7 @@ def _causes_index(named: dict[str, list[Clause]], faults: dict[str, list[Fault]]
         "",
     ]
     for letter, heading in SERIES.items():
-        lines += [f"## {heading}", "", "| Cause | Severity | | Clauses |", "| --- | --- | --- | --- |"]
+        lines += [f"## {heading}", "", "| Cause | Severity | State | Clauses |", "| --- | --- | --- | --- |"]
         for cause in (c for c in causes().values() if c.id[0] == letter):
             state = "proven" if cause.id in faults else "unproven"
             links = ", ".join(_link(c) for c in named.get(cause.id, []))

@@ -11,8 +11,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from labproof.simlab.kube import flux, operator_chart, runtime
 from labproof.simlab.kube import nodes as node_objects
-from labproof.simlab.kube import operator_chart, runtime
 from labproof.simlab.kube.admission import Refused, admit_create, not_found
 from labproof.simlab.kube.clock import Clock
 from labproof.simlab.kube.controllers import Controllers
@@ -181,6 +181,7 @@ class SimCluster:
         """One pass of everything that watches the API."""
         self._dirty = False
         operator_chart.reconcile(self)
+        flux.reconcile(self)
         self.controllers.run()
         self.scheduler.run()
         for pod in self.store.each("pods"):
