@@ -74,8 +74,8 @@ def _prepare(pod: PodWorld, log: Log, line: CommandLine) -> Work:
     """Everything before the first frame is encoded, in ffmpeg's order."""
     target = line.targets[0]
     devices: list[CudaContext | VaContext] = []
-    for spec in line.devices:
-        devices.append(_global_device(pod, log, spec, devices))
+    for option, spec in line.devices:
+        devices.append(_global_device(pod, log, option, spec, devices))
     streams = [open_input(pod, log, source, number) for number, source in enumerate(line.sources)]
     muxer, encoder = _output(pod, log, line, target)
     for stream in streams:
@@ -118,10 +118,10 @@ def _prepare(pod: PodWorld, log: Log, line: CommandLine) -> Work:
 
 
 def _global_device(
-    pod: PodWorld, log: Log, spec: str, opened: list[CudaContext | VaContext]
+    pod: PodWorld, log: Log, option: str, spec: str, opened: list[CudaContext | VaContext]
 ) -> CudaContext | VaContext:
     """`-init_hw_device kind=name:where,option=value`, or `kind=name@parent`."""
-    kind, _, rest = spec.partition("=")
+    kind, _, rest = (spec if option == "init_hw_device" else f"vaapi=vaapi:{spec}").partition("=")
     name, at, parent = rest.partition("@")
     name, _, where = (name, "", "") if at else rest.partition(":")
     words = where.split(",")
@@ -136,7 +136,7 @@ def _global_device(
             if below is not None:
                 return derive(pod, log, kind, name, below)
     except FfmpegError as failure:
-        log.err(f"Failed to set value '{spec}' for option 'init_hw_device': {failure}")
+        log.err(f"Failed to set value '{spec}' for option '{option}': {failure}")
         log.err(f"Error parsing global options: {failure}")
         raise
     raise NotSimulatedError(f"-init_hw_device {spec}")

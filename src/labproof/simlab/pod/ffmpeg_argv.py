@@ -72,7 +72,7 @@ class CommandLine:
     """A parsed command line."""
 
     settings: dict[str, str] = field(default_factory=dict)
-    devices: list[str] = field(default_factory=list)
+    devices: list[tuple[str, str]] = field(default_factory=list)  # option and its value
     sources: list[Source] = field(default_factory=list)
     targets: list[Target] = field(default_factory=list)
     listing: str = ""
@@ -115,10 +115,8 @@ def parse(words: list[str]) -> CommandLine:
         elif name == "i":
             line.sources.append(Source(rest.pop(0), _known(pending, _INPUT_VALUES)))
             pending = {}
-        elif name == "vaapi_device":
-            line.devices.append(f"vaapi=vaapi:{rest.pop(0)}")
-        elif name == "init_hw_device":
-            line.devices.append(rest.pop(0))
+        elif name in {"vaapi_device", "init_hw_device"}:
+            line.devices.append((name, rest.pop(0)))
         elif name in _GLOBAL_VALUES:
             name = {"loglevel": "v", "filter_complex": "lavfi"}.get(name, name)
             line.settings[name] = rest.pop(0)

@@ -82,7 +82,8 @@ def open_decoder_device(
         FfmpegError: an explicit device cannot be created; `auto` falls back instead.
     """
     wish = stream.source.hwaccel
-    if wish == "none" or stream.codec == "rawvideo":
+    raw = stream.codec == "rawvideo"  # 5.1 makes the device for it all the same (recording s19-ffmpeg-cuda)
+    if wish == "none" or (raw and (log.modern or wish == "auto")):
         return
     if wish not in ("cuda", "nvdec", "vaapi", "auto"):
         raise NotSimulatedError(f"-hwaccel {wish}")
@@ -95,9 +96,10 @@ def open_decoder_device(
     try:
         if wish == "vaapi":
             known = next((d for d in opened if isinstance(d, VaContext) and d.name == named), None)
-            stream.device = known or open_vaapi(pod, log, named or "/dev/dri/renderD128", {}, "dec")
+            device: CudaContext | VaContext = known or open_vaapi(pod, log, named or "/dev/dri/renderD128", {}, "dec")
         else:
-            stream.device = open_cuda(pod, log, named)
+            device = open_cuda(pod, log, named)
+        stream.device = None if raw else device
     except FfmpegError as failure:
         if wish == "auto":
             log.note("Auto hwaccel disabled: no device found.", stream.codec)
