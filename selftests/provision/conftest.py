@@ -196,3 +196,15 @@ def healthy_simlab():
 def healthy_ground(healthy_simlab, tmp_path):
     """The finished T4 lab."""
     return Ground(healthy_simlab, tmp_path).reset()
+
+
+@pytest.fixture(scope="session")
+def plain_talos_simlab():
+    with SimLab("t4-jellyfin", bare=("talos",)) as lab:
+        yield lab
+
+
+@pytest.fixture
+def talos_ground(plain_talos_simlab, tmp_path):
+    """A T4 lab whose node runs an image and a configuration without a word of GPUs; all else is done."""
+    return Ground(plain_talos_simlab, tmp_path, layers=("talos",)).reset()
