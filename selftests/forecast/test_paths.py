@@ -108,6 +108,14 @@ PATHS = [
         patch=node(talos={"kind": "plain"}),
     ),
     Path(
+        "efi-too-small-for-two-images", {"talos": "1.12.6"}, frozenset({("TALOS-VERSION-001", NODE, "T64")}),
+        patch=node(talos={"boot_mib": 1101}),
+    ),
+    Path(
+        "boot-too-small-on-grub", {"talos": "1.12.6"}, frozenset({("TALOS-VERSION-001", NODE, "T44")}),
+        patch=node(talos={"boot_mib": 1000, "uki": False}),
+    ),
+    Path(
         "install-image-left-behind", {"talos": "1.12.6"}, frozenset({("TALOS-IMAGE-001", NODE, "T03")}),
         variation="talos-admin",
     ),

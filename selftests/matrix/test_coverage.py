@@ -43,3 +43,18 @@ def test_the_catalogue_marks_what_nothing_produces():
     }  # fmt: skip
     assert marked == set(causes()) - PRODUCED
     assert marked & LISTED == set()
+
+
+def test_what_no_fault_produces_says_why():
+    silent = {i for i, cause in causes().items() if i not in PRODUCED and not cause.not_simulated}
+    assert silent == set()
+
+
+def test_a_reason_is_given_for_what_is_not_produced_only():
+    """A cause that a fault has come to produce needs no excuse any more."""
+    assert {i for i in PRODUCED if causes()[i].not_simulated} == set()
+
+
+def test_at_least_170_of_the_280_are_produced():
+    last = {"P": 63, "T": 65, "K": 84, "W": 66, "N": 2}
+    assert sum(1 for i in PRODUCED if int(i[1:]) <= last[i[0]]) >= 170

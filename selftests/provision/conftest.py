@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,13 +19,19 @@ from labproof.provision import runner
 from labproof.provision.bench import Bench, Limits
 from labproof.provision.journal import Journal
 from labproof.provision.scopes import allowed
+from labproof.simlab.kube import managed
+from labproof.simlab.kube.patch import merge_patch
+from labproof.simlab.kube.rbac import shipped_objects
 from labproof.simlab.server import SimLab
 
 ALL = allowed(["all"])
 LIMITS = Limits(
-    initramfs_s=20, refresh_s=20, reboot_s=20, shutdown_s=5, drain_s=20, upgrade_s=20, node_ready_s=20, poll_s=0.05
-)
+    initramfs_s=20, refresh_s=20, reboot_s=20, shutdown_s=5, drain_s=20, upgrade_s=20, node_ready_s=20, pods_s=60,
+    poll_s=0.05,
+)  # fmt: skip
 _COUNTER = itertools.count()
+#: Kinds that follow from others, or that come and go by themselves.
+_DERIVED = frozenset({"pods", "events", "leases.coordination.k8s.io", "replicasets.apps"})
 
 
 class Killed(BaseException):
@@ -155,6 +162,35 @@ class Ground:
         return listed.stdout.decode()
 
     @property
+    def cluster(self):
+        """The simulated cluster."""
+        return self.sim.world.clusters["moody"]
+
+    def objects(self):
+        """Every object of the cluster that somebody wants, with who wants which field; without what follows of it."""
+        found = {}
+        for kind in self.cluster.kinds.kinds:
+            if kind.key in _DERIVED:
+                continue
+            for obj in self.cluster.store.all(kind.key):
+                meta = {k: v for k, v in obj["metadata"].items() if k not in ("resourceVersion", "generation")}
+                meta["managedFields"] = [
+                    {k: v for k, v in row.items() if k != "time"} for row in meta.get("managedFields") or ()
+                ]
+                wanted = {k: v for k, v in obj.items() if k != "status"} | {"metadata": meta}
+                found[kind.key, meta.get("namespace", ""), meta["name"]] = json.dumps(wanted, sort_keys=True)
+        return found
+
+    def meddle(self, key, name, namespace="", **change):
+        """Somebody else's hand: a merge patch by a field manager `kubectl-edit`, as the server takes it."""
+        cluster = self.cluster
+        before = cluster.store.get(key, name, namespace)
+        after = merge_patch(before, change)
+        stored = managed.updated(before, after, "kubectl-edit", cluster.clock.stamp())
+        cluster.written.note(cluster.kinds.key(key), stored, before)
+        cluster.store.put(cluster.kinds.key(key), stored)
+
+    @property
     def host(self):
         """Inputs of the host."""
         return self.sim.world.inputs["hosts"]["pve5"]
@@ -208,3 +244,31 @@ def plain_talos_simlab():
 def talos_ground(plain_talos_simlab, tmp_path):
     """A T4 lab whose node runs an image and a configuration without a word of GPUs; all else is done."""
     return Ground(plain_talos_simlab, tmp_path, layers=("talos",)).reset()
+
+
+@pytest.fixture(scope="session")
+def bare_cluster_simlab():
+    with SimLab("t4-jellyfin", bare=("cluster",)) as lab:
+        yield lab
+
+
+@pytest.fixture
+def cluster_ground(bare_cluster_simlab, tmp_path):
+    """A T4 lab whose node has its card, and whose cluster knows nothing of it."""
+    return Ground(bare_cluster_simlab, tmp_path, layers=("kubernetes", "metrics")).reset()
+
+
+@pytest.fixture
+def finished_ground(healthy_simlab, tmp_path):
+    """The finished T4 lab with its plugin by Helm, looked at by the cluster's steps."""
+    return Ground(healthy_simlab, tmp_path, layers=("kubernetes", "metrics")).reset()
+
+
+def grant(ground):
+    """The owner applies manifests/rbac-provision.yaml."""
+    cluster = ground.cluster
+    for obj in shipped_objects({"provisioner": True}):
+        kind = cluster.kinds.named(obj["kind"], obj["apiVersion"])
+        if obj["metadata"]["name"] == "labproof-provisioner":
+            cluster.create(kind, obj)
+    return ground

@@ -13,7 +13,7 @@ from labproof import places
 
 from .conftest import laid
 
-STEPS = ("vfio", "hostpci", "runtime_class", "device_plugin", "time_slicing")
+STEPS = ("vfio", "hostpci", "talos_image", "runtime_class", "device_plugin", "time_slicing", "metrics")
 
 
 def command(folder, *options):
@@ -50,6 +50,7 @@ def test_bare_to_green(tmp_path):
     assert "talos_image moody-good: 5 changes made and verified" in ran.stdout
     assert "device_plugin moody: 19 changes made and verified" in ran.stdout
     assert "time_slicing moody: 4 changes made and verified" in ran.stdout
+    assert "metrics moody: 5 changes made and verified" in ran.stdout
 
 
 def test_a_plan_changes_nothing_and_is_no_failure(declared, ground):

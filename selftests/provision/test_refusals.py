@@ -135,6 +135,7 @@ def test_the_console_is_lost_only_by_its_own_word(ground):
     """An iGPU is boot_vga when nothing else shows the console: `all` is not enough to take it."""
     ground.reset("igpu-on-host")
     ground.host["firmware"]["primary_display"] = "0000:00:02.0"
+    ground.host["pci"]["0000:00:02.0"]["class"] = "0x030000"
     ground.sim.world.boot_host("pve5")
     before = ground.world()
     outcome = ground.provision()

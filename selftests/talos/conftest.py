@@ -14,6 +14,7 @@ from labproof.checks.registry import clauses
 from labproof.checks.subject import Subject
 from labproof.facts.reading import Reading, absent, value
 from labproof.facts.talos import (
+    BootPartition,
     Extension,
     KernelLog,
     MachineStage,
@@ -102,6 +103,7 @@ def healthy() -> TalosFacts:
         kernel_log=shown(KernelLog((LOADED,), True, 900), "talosctl dmesg"),
         cdi_specs=absent("talosctl list /run/cdi"),
         host_tools=shown(()),
+        boot_partition=shown(BootPartition("EFI", 2048), "talosctl get discoveredvolumes"),
     )
 
 

@@ -11,6 +11,7 @@ from labproof.checks.judgement import Fail, Judgement, Pass
 from labproof.checks.registry import clauses
 from labproof.facts.reading import Reading, absent, unsupported, value
 from labproof.facts.talos import (
+    BootPartition,
     CriTable,
     Extension,
     KernelLog,
@@ -65,6 +66,8 @@ RED: list[tuple[str, str, Change]] = [
     ("TALOS-GUEST-001", "T56", lambda f: {"pci": shown(f.pci.value[:1])}),
     ("TALOS-GUEST-001", "T57", lambda f: {"pci": shown((AUDIO,))}),
     ("TALOS-VERSION-001", "T04", lambda f: {"version": version("v1.11.5")}),
+    ("TALOS-BOOT-001", "T64", lambda f: {"boot_partition": shown(BootPartition("EFI", 1101))}),
+    ("TALOS-BOOT-001", "T44", lambda f: {"boot_partition": shown(BootPartition("BOOT", 1000))}),
     ("TALOS-EXT-001", "T01", lambda f: {"extensions": extensions(("iscsi-tools", "v0.2.0"))}),
     (
         "TALOS-EXT-001",
@@ -311,6 +314,8 @@ GREEN: list[tuple[str, Change]] = [
             "host_tools": shown(("nvidia-cdi-hook", "nvidia-ctk", "nvidia-smi")),
         },
     ),
+    ("TALOS-BOOT-001", lambda f: {"boot_partition": unsupported("talosctl get discoveredvolumes", "not in 1.7")}),
+    ("TALOS-BOOT-001", lambda f: {"boot_partition": absent("talosctl get discoveredvolumes", "none is labelled")}),
     ("TALOS-CMDLINE-001", lambda f: {"cmdline": unsupported("talosctl get kernelcmdline", "not in this release")}),
 ]
 
@@ -333,6 +338,16 @@ def test_red(
     assert isinstance(judgement, Fail)
     for problem in judgement.problems:
         assert problem.evidence and dict(problem.values)["node"] == "moody-good"
+
+
+@pytest.mark.parametrize(("label", "cause"), [("EFI", "T64"), ("BOOT", "T44")])
+def test_an_upgrade_without_room(judge: Judge, declare: Callable[..., Lab], label: str, cause: str) -> None:
+    """Told only of a node that runs an older release than was ordered: too little room explains no newer one."""
+    small = {"boot_partition": shown(BootPartition(label, 1000))}
+    assert causes_of(judge("TALOS-VERSION-001", declare(talos={"version": "v1.12.6"}), **small)) == {cause}
+    assert causes_of(judge("TALOS-VERSION-001", declare(talos={"version": "v1.10.6"}), **small)) == {"T04"}
+    assert causes_of(judge("TALOS-VERSION-001", declare(talos={"version": "newest"}), **small)) == {"T04"}
+    assert isinstance(judge("TALOS-VERSION-001", **small), Pass)
 
 
 PLAIN = {"extensions": shown(()), "schematic": absent("talosctl get extensions")}
@@ -364,7 +379,9 @@ def test_green(judge: Judge, declare: Callable[..., Lab], facts: TalosFacts, ide
 
 
 def test_every_cause_that_a_clause_lists_is_produced_here() -> None:
-    elsewhere = {("TALOS-API-001", c) for c in ("T51", "T52", "T54")} | {("TALOS-VERSION-001", "T45")}
+    elsewhere = {("TALOS-API-001", c) for c in ("T51", "T52", "T54")} | {
+        ("TALOS-VERSION-001", c) for c in ("T44", "T45", "T64")
+    }
     elsewhere |= {("TALOS-DRIVER-001", c) for c in ("T15", "T16", "T17")} | {("TALOS-GUEST-002", "T85")}
     elsewhere |= {("TALOS-SOAK-001", "T70"), ("TALOS-ONLY-001", "T71")}  # test_steady.py
     listed = {(c.id, cause) for c in clauses().values() if c.layer == "talos" for cause in c.causes}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -107,3 +109,104 @@ def test_list_of_cards():
 )
 def test_bus_id_with_hex_digits(told, normal):
     assert normal_bus_id(told) == normal
+
+
+def documents() -> dict[str, str]:
+    """The recordings where they stand, loudly skipped where they do not, and a document of our own."""
+    found = {"v11": V11}
+    for path in sorted(CAPTURES.glob("*.xml")):
+        found[path.name] = path.read_text()
+    return found
+
+
+DOCUMENTS = documents()
+
+
+def without(text: str, victim: int) -> str:
+    """The document without its n-th element."""
+    root = ElementTree.fromstring(text)
+    parents = {child: parent for parent in root.iter() for child in parent}
+    element = list(root.iter())[victim]
+    parents[element].remove(element)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def paths_below(root):
+    """(number, path below its <gpu>, text) of every element."""
+    parents = {child: parent for parent in root.iter() for child in parent}
+    for number, element in enumerate(root.iter()):
+        names, at = [], element
+        while at in parents and at.tag != "gpu":
+            names.insert(0, at.tag)
+            at = parents[at]
+        yield number, "/".join(names), element
+
+
+@pytest.mark.skipif(not CAPTURES.is_dir(), reason=f"third-party captures not here: {CAPTURES}")
+def test_the_captures_are_among_the_documents():
+    assert {"v11", "qx-t4.xml", "qx-a100.xml"} <= set(DOCUMENTS)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_any_element_may_be_missing(name):
+    """Each element in turn is taken out: the report still parses, and only what it told is missing."""
+    text = DOCUMENTS[name]
+    whole = parse_smi_xml(text).value
+    root = ElementTree.fromstring(text)
+    fields = dataclasses.fields(whole.gpus[0])
+    seen = set()
+    for number, path, element in paths_below(root):
+        if element is root:
+            continue
+        reading = parse_smi_xml(without(text, number))
+        assert reading.state is State.VALUE, (path, reading.why)
+        left = reading.value.gpus
+        if element.tag == "gpu":
+            assert len(left) == len(whole.gpus) - 1
+            continue
+        assert len(left) == len(whole.gpus), path
+        for field in fields:
+            before, after = getattr(whole.gpus[0], field.name), getattr(left[0], field.name)
+            if before.value == after.value:
+                continue
+            seen.add(field.name)
+            assert after.state is not State.FAILED, (path, field.name)
+            assert after.why or after.value is not None, (path, field.name)
+    told = {f.name for f in fields if getattr(whole.gpus[0], f.name).value is not None}
+    assert seen <= told
+    assert {"product_name", "uuid", "vendor_device"} <= seen
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_unknown_elements_are_ignored(name):
+    """Every element gets an unknown child and an unknown neighbour; nothing that is told changes."""
+    text = DOCUMENTS[name]
+    root = ElementTree.fromstring(text)
+    for element in list(root.iter()):
+        if len(element) and element.tag != "nvidia_smi_log":
+            ElementTree.SubElement(element, "quantum_state").text = "Superposed"
+            ElementTree.SubElement(ElementTree.SubElement(element, "new_section"), "power_draw").text = "99999 W"
+    assert comparable(ElementTree.tostring(root, encoding="unicode")) == comparable(text)
+
+
+def comparable(text: str):
+    return [
+        {f.name: (getattr(gpu, f.name).state, getattr(gpu, f.name).value) for f in dataclasses.fields(gpu)}
+        for gpu in parse_smi_xml(text).value.gpus
+    ]
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+@pytest.mark.parametrize("word", ["N/A", "[Unknown Error]", "ERR!", "Insufficient Permissions", "", "Ünlesbar", "-"])
+def test_any_value_may_be_a_word(name, word):
+    """Each leaf in turn says something else: no field raises, and none makes a number of a word."""
+    root = ElementTree.fromstring(DOCUMENTS[name])
+    for element in [e for e in root.iter() if not len(e)]:
+        kept, element.text = element.text, word
+        reading = parse_smi_xml(ElementTree.tostring(root, encoding="unicode"))
+        element.text = kept
+        assert reading.state is State.VALUE, element.tag
+        for gpu in reading.value.gpus:
+            for field in dataclasses.fields(gpu):
+                told = getattr(gpu, field.name)
+                assert told.value is not None or told.state is not State.VALUE, (element.tag, field.name)

@@ -24,3 +24,14 @@ def test_schematic_arguments_are_live(judgement):
     Expected: each of them is among the running kernel's arguments
     """
     assert_holds(judgement)
+
+
+@clause("TALOS-BOOT-001")
+def test_boot_partition_holds_two_images(judgement):
+    """The boot partition MUST have room for a second image with NVIDIA's driver.
+
+    Preconditions: the NVIDIA extensions are installed
+    Expected: EFI (systemd-boot) or BOOT (GRUB) is not smaller than two such images: an upgrade writes the new one
+    beside the running one, and without the room the old one stays
+    """
+    assert_holds(judgement)

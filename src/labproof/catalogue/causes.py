@@ -25,7 +25,11 @@ class Remedy:
 
 @dataclass(frozen=True)
 class Cause:
-    """One catalogued cause."""
+    """One catalogued cause.
+
+    Attributes:
+        not_simulated: why no fault of the simulated labs produces it; said only of those that none does.
+    """
 
     id: str
     title: str
@@ -34,6 +38,7 @@ class Cause:
     remedy: str
     source: str
     remedy_by: tuple[Remedy, ...] = ()
+    not_simulated: str = ""
 
     def advice(self, values: Mapping[str, str]) -> str:
         """The remedy with this lab's names filled in; a placeholder nobody knows stays as `<host>`."""

@@ -72,6 +72,11 @@ def kubelet_skew() -> int:
     return int(_table()["kubelet_skew"])
 
 
+def nvidia_image_mib() -> int:
+    """What one Talos image with NVIDIA's driver takes on the boot partition at least, MiB."""
+    return int(_table()["nvidia_image_mib"])
+
+
 def numbers(version: str) -> tuple[int, ...]:
     """`6.8.12-9-pve` -> (6, 8, 12, 9); `v1.36.0+sim` -> (1, 36, 0); a Debian backport's suffix does not count."""
     plain = re.split(r"\+|-bpo|-rc|-alpha|-beta", version, maxsplit=1)[0]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from labproof.catalogue.versions import does
+from labproof.catalogue.versions import does, parse_tag
 from labproof.checks.judgement import Evidence, Fail, Judgement, Pass, verdict_of
 from labproof.checks.registry import BLOCKING, DEGRADED, clause_check
 from labproof.checks.subject import Subject
+from labproof.checks.talos_upgrade import no_room_for_another_image
 from labproof.checks.talos_view import displays, listed, log_evidence, log_lines, problem, seen, tag_of
 from labproof.facts.reading import State, Unjudged, need
 from labproof.facts.talos import TalosFacts
@@ -109,7 +110,7 @@ def _on_node(subject: Subject, gpu: str) -> bool:
     severity=DEGRADED,
     scope="node",
     reads=("talos",),
-    causes=("T04", "T45"),
+    causes=("T04", "T44", "T45", "T64"),
     after=("TALOS-API-001",),
 )
 def version_is_the_declared_one(subject: Subject) -> Judgement:
@@ -126,8 +127,21 @@ def version_is_the_declared_one(subject: Subject) -> Judgement:
     if has_plain_installer(facts) and plain_installer_ends_before(declared):
         told = seen(facts.schematic, f"no schematic and no extension: a plain installer, and {declared} has none")
         return verdict_of([problem(subject, "T45", *evidence, told)])
+    lack = no_room_for_another_image(facts)
+    if lack is not None and is_older(running, declared):
+        partition = facts.boot_partition.value
+        told = seen(facts.boot_partition, f"{partition.label}: {partition.size_mib} MiB" if partition else "")
+        return verdict_of([problem(subject, lack, *evidence, told)])
     fallback = log_evidence(facts, log_lines(facts, "boot sequence"))
     return verdict_of([problem(subject, "T04", *evidence, *fallback)])
+
+
+def is_older(running: str, declared: str) -> bool:
+    """Whether the running release is older than the declared one, so that an upgrade did not take place."""
+    try:
+        return parse_tag(running) < parse_tag(declared)
+    except ValueError:
+        return False
 
 
 def has_plain_installer(facts: TalosFacts) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 
+from labproof.catalogue.upgrades import nvidia_image_mib
 from labproof.catalogue.versions import does
 from labproof.checks.judgement import Evidence, Fail, Judgement, Pass, verdict_of
 from labproof.checks.registry import DEGRADED, clause_check
 from labproof.checks.subject import Subject
-from labproof.checks.talos_view import listed, problem, seen, tag_of
+from labproof.checks.talos_view import kmods, listed, problem, seen, tag_of
 from labproof.facts.reading import State, need
+from labproof.facts.talos import TalosFacts
 
 _FACTORY_IMAGE = re.compile(
     r"[^/]+/(?:[a-z0-9-]+-)?installer(?:-secureboot)?/(?P<id>[0-9a-f]{64}):(?P<tag>v\d+\.\d+\.\d+(?:-(?:alpha|beta|rc)\.\d+)?)"
@@ -73,6 +75,40 @@ def schematic_arguments_are_live(subject: Subject) -> Judgement:
     evidence = seen(facts.cmdline, " ".join(live))
     told = seen(facts.schematic, f"extraKernelArgs: {listed(wanted)}; not live: {listed(lost)}")
     return verdict_of([problem(subject, "T48", told, evidence)] if lost else [], (evidence,))
+
+
+@clause_check(
+    "TALOS-BOOT-001",
+    title="The boot partition holds two images",
+    severity=DEGRADED,
+    scope="node",
+    reads=("talos",),
+    causes=("T44", "T64"),
+    wants=("nvidia",),
+    after=("TALOS-EXT-001",),
+)
+def boot_partition_holds_two_images(subject: Subject) -> Judgement:
+    """An upgrade writes the new image beside the running one; without the room it fails and the old one stays."""
+    reading = subject.talos_facts.boot_partition
+    if reading.state in (State.UNSUPPORTED, State.ABSENT):
+        return Pass((seen(reading, reading.why),))
+    partition = need(reading, "boot partition of the node")
+    shown = seen(reading, f"{partition.label}: {partition.size_mib} MiB")
+    lack = no_room_for_another_image(subject.talos_facts)
+    if lack is None:
+        return Pass((shown,))
+    wanted = Evidence("catalogue", f"two images with NVIDIA's driver take more than {2 * nvidia_image_mib() - 1} MiB")
+    return Fail((problem(subject, lack, shown, wanted),))
+
+
+def no_room_for_another_image(facts: TalosFacts) -> str | None:
+    """The cause of an upgrade that will not fit: T44 with GRUB, T64 with systemd-boot; None when it fits."""
+    partition = facts.boot_partition.value
+    if partition is None or not kmods(facts.extensions.value or ()):
+        return None
+    if partition.size_mib >= 2 * nvidia_image_mib():
+        return None
+    return "T44" if partition.label == "BOOT" else "T64"
 
 
 def extra_arguments(text: str) -> list[str]:

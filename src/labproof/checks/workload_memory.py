@@ -27,12 +27,15 @@ _NO_MEMORY = ("CUDA_ERROR_OUT_OF_MEMORY", "Cannot allocate memory")
 def workloads_fit_together(subject: Subject) -> Judgement:
     """Time-slicing divides time, not memory (facts kubernetes-gpu 1.2): what may run at once must fit at once.
 
-    Counted are workloads declared `always`, and those that hold a slot now; one that is parked needs nothing.
+    Counted are workloads that hold a slot of this node now, and those declared `always` where no other node has a GPU.
+    One that is parked needs nothing.
     """
     facts = subject.workload_facts
     report = need(need(facts.nvidia_smi, "nvidia-smi").report, "nvidia-smi -q -x")
     card = need(report.gpus[0].memory_total, "memory of the card") if report.gpus else 0
-    cards = sum(c.node is not None and c.node.name == facts.node for c in chains_of(subject.lab))
+    beside = [c for c in chains_of(subject.lab) if c.cluster is not None and c.cluster.name == subject.cluster.name]
+    cards = sum(c.node is not None and c.node.name == facts.node for c in beside)
+    elsewhere = len(beside) > cards  # with GPUs on other nodes too, only those seen here are known to be meant for here
     holding = {h.name for h in facts.slots.holders if not h.ours}
 
     def holds(workload: Workload) -> bool:
@@ -42,7 +45,7 @@ def workloads_fit_together(subject: Subject) -> Judgement:
     for workload in subject.cluster.workloads:
         if workload.vram_mib and holds(workload):
             told.append((workload, "holds a slot now"))
-        elif workload.vram_mib and workload.state == "always":
+        elif workload.vram_mib and workload.state == "always" and not elsewhere:
             told.append((workload, "declared always"))
     needed = sum(w.vram_mib or 0 for w, _ in told)
     sums = " + ".join(f"{w.name} {w.vram_mib} MiB ({why})" for w, why in told) or "nothing that runs at once"

@@ -59,7 +59,7 @@ def _variations(lab: Path) -> list[str]:
     for path in sorted((lab / "variations").glob("*.yaml")):
         title = yaml.safe_load(path.read_text("utf-8")).get("title", "")
         lines.append(f"| `--variation={path.stem}` | {plain(title)} |")
-    return ["| Variation | |", "| --- | --- |", *lines, ""] if lines else []
+    return ["| Variation | What |", "| --- | --- |", *lines, ""] if lines else []
 
 
 def _in_order(schema: dict[str, Any], models: dict[str, Any]) -> list[str]:
@@ -84,7 +84,12 @@ def _models_of(field: Any) -> list[str]:
 
 def _model(model: dict[str, Any], models: dict[str, Any]) -> list[str]:
     required = model.get("required", [])
-    lines = [plain(model.get("description", ""), 2000), "", "| Key | Type | Default | |", "| --- | --- | --- | --- |"]
+    lines = [
+        plain(model.get("description", ""), 2000),
+        "",
+        "| Key | Type | Default | Meaning |",
+        "| --- | --- | --- | --- |",
+    ]
     for key, field in model["properties"].items():
         default = "**required**" if key in required else _default(field.get("default"))
         lines.append(f"| `{key}` | {_type(field, models)} | {default} | {plain(field.get('description', ''), 2000)} |")

@@ -88,7 +88,8 @@ def _cause(cause: Cause, named: list[Clause], faults: list[Fault], seen: dict[st
         for item in seen[fault.id]:
             lines += [*fence(f"{item['source']}\n{item['text']}".strip()), ""]
     if not recorded:
-        unproven = "No fault of the simulated lab brings it about yet (*unproven*), so there is nothing to show."
+        why = f" Not simulated because {plain(cause.not_simulated, 2000)}." if cause.not_simulated else ""
+        unproven = f"No fault of the simulated labs brings it about (*unproven*), so there is nothing to show.{why}"
         lines += ["Not recorded yet; try it below." if faults else unproven, ""]
     lines += ["## Why", "", plain(cause.impact, 2000), "", "## Fix", ""]
     lines += ["Names in angle brackets are your lab's; a report fills them in.", "", *fence(cause.advice({})), ""]
@@ -115,7 +116,7 @@ def _causes_index(named: dict[str, list[Clause]], faults: dict[str, list[Fault]]
         "",
     ]
     for letter, heading in SERIES.items():
-        lines += [f"## {heading}", "", "| Cause | Severity | | Clauses |", "| --- | --- | --- | --- |"]
+        lines += [f"## {heading}", "", "| Cause | Severity | State | Clauses |", "| --- | --- | --- | --- |"]
         for cause in (c for c in causes().values() if c.id[0] == letter):
             state = "proven" if cause.id in faults else "unproven"
             links = ", ".join(_link(c) for c in named.get(cause.id, []))

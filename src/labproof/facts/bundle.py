@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 from labproof.facts.apps import AppsFacts
 from labproof.facts.host import HostFacts
 from labproof.facts.kubernetes import ClusterFacts
@@ -53,6 +57,10 @@ class Facts:
         layers = list(KIND_OF)
         self._store.drop("kernel_log", *(KIND_OF[above] for above in layers[layers.index(layer) :]))
 
+    def moved(self, sections: Mapping[tuple[str, str], Any]) -> Facts:
+        """The same facts with the values of some sections, (kind, name), replaced: as they would read then."""
+        return Facts(_Moved(self._store, sections), self.now)
+
     def host(self, name: str) -> Reading[HostFacts]:
         """The host probe's facts, by the host's declared name."""
         return self._store.section("host", name, HostFacts)
@@ -92,3 +100,17 @@ class Facts:
     def apps(self, cluster: str) -> Reading[AppsFacts]:
         """The declared apps of a cluster, by its declared name."""
         return self._store.section("apps", cluster, AppsFacts)
+
+
+class _Moved(FactsStore):
+    """Sections of a run, some of them moved on."""
+
+    def __init__(self, today: FactsStore, sections: Mapping[tuple[str, str], Any]) -> None:
+        super().__init__(today.folder, frozen=True)
+        self._today, self._sections = today, dict(sections)
+
+    def section(self, kind: str, name: str, shape: type[Any]) -> Reading[Any]:
+        """As it was, or as it will be."""
+        reading = self._today.section(kind, name, shape)
+        moved = self._sections.get((kind, name))
+        return reading if moved is None else replace(reading, value=moved)

@@ -109,6 +109,14 @@ class CriTable:
 
 
 @dataclass(frozen=True)
+class BootPartition:
+    """Where the images lie that the node can boot: `EFI` of a systemd-boot node, `BOOT` of one with GRUB."""
+
+    label: str
+    size_mib: int
+
+
+@dataclass(frozen=True)
 class TalosFacts:
     """What was read of one node."""
 
@@ -137,3 +145,4 @@ class TalosFacts:
     install_image: Reading[str] = NOT_ASKED  # machine.install.image; os:admin
     cri_customization: Reading[tuple[CriTable, ...]] = NOT_ASKED  # 20-customization.part; os:admin
     booted_with_uki: Reading[bool] = NOT_ASKED  # a unified kernel image; else GRUB with a command line of its own
+    boot_partition: Reading[BootPartition] = NOT_ASKED

@@ -9,6 +9,7 @@ from typing import Any
 from labproof.catalogue.upgrades import numbers
 from labproof.checks.kubernetes_view import image_version
 from labproof.checks.talos_api import has_plain_installer, plain_installer_ends_before
+from labproof.checks.talos_upgrade import no_room_for_another_image
 from labproof.facts.bundle import Facts
 from labproof.facts.host import HostFacts
 from labproof.facts.kubernetes import ClusterFacts
@@ -157,6 +158,9 @@ def refusal(facts: TalosFacts, target: str) -> str:
     """
     if has_plain_installer(facts) and plain_installer_ends_before(target):
         return "it was installed from the plain installer image, which is not published for this release"
+    partition = facts.boot_partition.value
+    if partition is not None and no_room_for_another_image(facts) is not None:
+        return f"its {partition.label} partition of {partition.size_mib} MiB has no room for another image"
     return ""
 
 

@@ -14,6 +14,7 @@ from labproof.clients.talos import TalosSession, TalosTarget
 from labproof.facts.reading import NOT_ASKED, Reading, State, absent, failed, unsupported, value
 from labproof.facts.store import now
 from labproof.facts.talos import (
+    BootPartition,
     CriTable,
     Extension,
     KernelLog,
@@ -136,6 +137,7 @@ def _read(asked: _Asked, name: str, began: float, version: Reading[TalosVersion]
         install_image=asked.install_image(),
         cri_customization=asked.cri_customization(),
         booted_with_uki=asked.booted_with_uki(),
+        boot_partition=asked.boot_partition(),
     )
 
 
@@ -296,6 +298,24 @@ class _Asked:
             "talosctl get securitystate",
             lambda s: bool(s.cosi_get(RUNTIME, kind, "securitystate").spec.get("bootedWithUKI")),
         )
+
+    def boot_partition(self) -> Reading[BootPartition]:
+        """The partition that holds the images; a node with GRUB has a BOOT beside a small EFI."""
+        kind = "DiscoveredVolumes.block.talos.dev"
+        found = self.read(
+            "talosctl get discoveredvolumes",
+            lambda s: {
+                str(row.spec.get("partitionLabel")): int(row.spec["size"]) // 2**20
+                for row in s.cosi_list(RUNTIME, kind)
+                if row.spec.get("partitionLabel") in ("EFI", "BOOT")
+            },
+        )
+        if found.value is None:
+            return Reading(found.state, None, found.source, found.why, found.at, found.kind)
+        for label in ("BOOT", "EFI"):
+            if label in found.value:
+                return value(BootPartition(label, found.value[label]), found.source, found.at)
+        return absent(found.source, "no partition is labelled EFI or BOOT", found.at)
 
     def kernel_log(self) -> Reading[KernelLog]:
         """The part of the ring buffer that speaks of GPUs, modules and the boot."""

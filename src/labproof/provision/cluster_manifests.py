@@ -14,6 +14,7 @@ from labproof.places import folder
 from labproof.provision.objects import Obj
 
 NAMESPACE = "nvidia-device-plugin"  # the one in the manifests
+METRICS_NAMESPACE = "monitoring"
 PLUGIN, GFD = "nvidia-device-plugin", "gpu-feature-discovery"
 CONFIG_MAP = "nvidia-device-plugin-configs"
 #: On the pod templates: another configuration makes other pods, since nobody notices it under the same key (K03).
@@ -35,9 +36,9 @@ def objects(name: str, cluster: Cluster) -> list[Obj]:
     found = copy.deepcopy(list(_documents(name)))
     for obj in found:
         meta = obj["metadata"]
-        if obj["kind"] == "Namespace":
+        if obj["kind"] == "Namespace" and meta["name"] == NAMESPACE:
             meta["name"] = home
-        elif "namespace" in meta:
+        elif meta.get("namespace") == NAMESPACE:
             meta["namespace"] = home
         for subject in obj.get("subjects") or ():
             if subject.get("namespace") == NAMESPACE:
@@ -74,8 +75,7 @@ def device_plugin(cluster: Cluster, tolerations: Collection[Mapping[str, str]]) 
             continue
         _tolerate(obj, tolerations)
         spec = obj["spec"]["template"]["spec"]
-        named = cluster.runtime_class.expected == "present" and cluster.injection == "legacy"
-        if named:
+        if _names_class(cluster):
             spec["runtimeClassName"] = cluster.runtime_class.name
         else:
             del spec["runtimeClassName"]
@@ -88,6 +88,41 @@ def device_plugin(cluster: Cluster, tolerations: Collection[Mapping[str, str]]) 
                 if row["name"] == "DEVICE_DISCOVERY_STRATEGY" and cluster.plugin.discovery is not None:
                     row["value"] = cluster.plugin.discovery
     return found
+
+
+def exporter(cluster: Cluster, tolerations: Collection[Mapping[str, str]]) -> list[Obj]:
+    """dcgm-exporter with its Service."""
+    found = objects("dcgm-exporter", cluster)
+    for obj in found:
+        if obj["kind"] == "DaemonSet":
+            _tolerate(obj, tolerations)
+            spec = obj["spec"]["template"]["spec"]
+            if _names_class(cluster):
+                spec["runtimeClassName"] = cluster.runtime_class.name
+            else:
+                del spec["runtimeClassName"]
+    return found
+
+
+def monitors(cluster: Cluster) -> list[Obj]:
+    """What makes the declared monitoring collect from the exporter."""
+    scrape = cluster.metrics.scrape if cluster.metrics is not None else "none"
+    name = {"prometheus-operator": "service-monitor", "victoriametrics": "vm-service-scrape"}.get(scrape)
+    return objects(name, cluster) if name is not None else []
+
+
+def exporter_values(cluster: Cluster, tolerations: Collection[Mapping[str, str]]) -> str:
+    """Values of the exporter's chart, for an owner who brings it by Helm, Flux or Argo CD."""
+    values: Obj = {"runtimeClassName": cluster.runtime_class.name} if _names_class(cluster) else {}
+    if tolerations:
+        values["tolerations"] = [dict(row) for row in tolerations]
+    values["extraEnv"] = [{"name": "KUBERNETES_VIRTUAL_GPUS", "value": "true"}]
+    values["serviceMonitor"] = {"enabled": cluster.metrics is not None and cluster.metrics.scrape != "none"}
+    return str(yaml.dump(values, Dumper=_Block, sort_keys=False))
+
+
+def _names_class(cluster: Cluster) -> bool:
+    return cluster.runtime_class.expected == "present" and cluster.injection == "legacy"
 
 
 def _tolerate(daemonset: Obj, tolerations: Collection[Mapping[str, str]]) -> None:
@@ -125,7 +160,7 @@ def _marked(name: str, namespace: str, mark: str) -> Obj:
 def helm_values(cluster: Cluster, tolerations: Collection[Mapping[str, str]]) -> str:
     """The same as values of NVIDIA's chart, for an owner who brings the plugin by Helm, Flux or Argo CD."""
     values: Obj = {}
-    if cluster.runtime_class.expected == "present" and cluster.injection == "legacy":
+    if _names_class(cluster):
         values["runtimeClassName"] = cluster.runtime_class.name
     if cluster.plugin.discovery is not None:
         values["deviceDiscoveryStrategy"] = cluster.plugin.discovery

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labproof.checks.judgement import Problem
 from labproof.facts.kubernetes import ClusterFacts
@@ -18,6 +18,9 @@ from labproof.provision.gitops import Owner, owner_of
 from labproof.provision.objects import MANAGER, Obj, ObjectChange, content, nothing_of, path_of, title_of
 from labproof.provision.plan import Refusal, StepPlan
 
+if TYPE_CHECKING:
+    from labproof.clients.errors import TransportFailure
+
 LAYER = "kubernetes"
 
 
@@ -27,15 +30,20 @@ class Draft:
 
     Attributes:
         pending: a step below has changes of its own first, so what is red now may be red because of them.
+        verified: clauses that must hold afterwards.
+        rights: what the account may not do, empty when nothing was refused to it.
     """
 
     bench: Bench
     cluster: Cluster
     step: str
     pending: bool
+    verified: tuple[str, ...]
+    layer: str = LAYER
     changes: list[Change] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    rights: str = ""
 
     @property
     def manager(self) -> str:
@@ -58,11 +66,15 @@ class Draft:
         return self.bench.facts.cluster(self.cluster.name).value
 
     def plan(self) -> StepPlan:
-        """The finished plan."""
+        """The finished plan. Who may only look needs no rights where there is nothing to do."""
+        if self.rights and not self.problems(self.verified):
+            return StepPlan(self.step, self.layer, self.cluster.name)
+        if self.rights:
+            self.refusals.append(Refusal("rights", self.rights))
         if self.changes and self.pending:
             self.notes.append("the steps below come first; this one is planned again after them")
         return StepPlan(
-            self.step, LAYER, self.cluster.name, tuple(self.changes), tuple(self.refusals), tuple(self.notes)
+            self.step, self.layer, self.cluster.name, tuple(self.changes), tuple(self.refusals), tuple(self.notes)
         )
 
     def problems(self, idents: Sequence[str]) -> list[Problem]:
@@ -98,7 +110,7 @@ class Draft:
                 after = session.apply(path_of(obj), obj, field_manager=self.manager, dry_run=True)
             except TransportFailure as failure:
                 if failure.kind is Kind.FORBIDDEN:
-                    self._refuse_rights(failure)
+                    self.lack(failure)
                     return
                 if failure.status != 409:
                     raise
@@ -132,10 +144,9 @@ class Draft:
         text = f"{title_of(obj)} belongs to {whose}: {why}"
         self.refusals.append(Refusal("conflict", text, values or None))
 
-    def _refuse_rights(self, failure: Any) -> None:
-        text = f"{failure.answer or failure.text} (manifests/rbac-provision.yaml has the rights of --provision)"
-        if not any(refusal.cause == "rights" for refusal in self.refusals):
-            self.refusals.append(Refusal("rights", text))
+    def lack(self, failure: TransportFailure) -> None:
+        """Something that the step needs is forbidden to the account."""
+        self.rights = f"{failure.answer or failure.text} (manifests/rbac-provision.yaml has the rights of --provision)"
 
 
 def planned(draft: Draft, make: Any) -> StepPlan:
@@ -154,7 +165,7 @@ def planned(draft: Draft, make: Any) -> StepPlan:
         make(draft)
     except TransportFailure as failure:
         if failure.kind is Kind.FORBIDDEN:
-            draft._refuse_rights(failure)
+            draft.lack(failure)
         else:
             draft.refusals.append(Refusal("unread", str(failure)))
     except Unjudged as unread:

@@ -36,7 +36,7 @@ clusters = runtime_class.clusters
 
 def plan(bench: Bench, cluster: Cluster, pending: bool = False) -> StepPlan:
     """What the cluster lacks. Reads only."""
-    return planned(Draft(bench, cluster, NAME, pending), _fill)
+    return planned(Draft(bench, cluster, NAME, pending, VERIFIED), _fill)
 
 
 def _fill(draft: Draft) -> None:
@@ -46,9 +46,9 @@ def _fill(draft: Draft) -> None:
             draft.refusals.append(Refusal("K90", text))
         return
     tolerated = tolerations(draft)
-    foreign = foreign_plugin(draft)
-    if foreign is not None:
-        refuse_foreign(draft, foreign, VERIFIED, CURABLE, manifests.helm_values(draft.cluster, tolerated))
+    theirs = foreign(draft, "plugin")
+    if theirs is not None:
+        refuse_foreign(draft, theirs, VERIFIED, CURABLE, manifests.helm_values(draft.cluster, tolerated))
         _dress_nodes(draft, labelled=True)
         return
     for obj in manifests.objects("namespace", draft.cluster):
@@ -78,11 +78,11 @@ def tolerations(draft: Draft) -> list[dict[str, str]]:
     ]
 
 
-def foreign_plugin(draft: Draft) -> Obj | None:
-    """A DaemonSet of a device plugin that labproof did not make, None when there is none."""
+def foreign(draft: Draft, role: str) -> Obj | None:
+    """A DaemonSet of that role that labproof did not make, None when there is none."""
     facts = draft.facts
     for daemonset in (facts.daemonsets.value or ()) if facts is not None else ():
-        if daemonset.role != "plugin":
+        if daemonset.role != role:
             continue
         named = {
             "apiVersion": "apps/v1", "kind": "DaemonSet",

@@ -25,7 +25,7 @@ _PLURALS = {
     "ServiceAccount": "serviceaccounts", "DaemonSet": "daemonsets", "Deployment": "deployments",
     "RuntimeClass": "runtimeclasses", "CustomResourceDefinition": "customresourcedefinitions",
     "ClusterRole": "clusterroles", "ClusterRoleBinding": "clusterrolebindings", "Role": "roles",
-    "RoleBinding": "rolebindings",
+    "RoleBinding": "rolebindings", "ServiceMonitor": "servicemonitors", "VMServiceScrape": "vmservicescrapes",
 }  # fmt: skip
 
 

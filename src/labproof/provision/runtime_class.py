@@ -24,7 +24,7 @@ def clusters(bench: Bench) -> tuple[Cluster, ...]:
 
 def plan(bench: Bench, cluster: Cluster, pending: bool = False) -> StepPlan:
     """What the cluster lacks. Reads only."""
-    return planned(Draft(bench, cluster, NAME, pending), _fill)
+    return planned(Draft(bench, cluster, NAME, pending, VERIFIED), _fill)
 
 
 def _fill(draft: Draft) -> None:

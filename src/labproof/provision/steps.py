@@ -8,7 +8,7 @@ from types import ModuleType
 
 from labproof.inventory.chains import Chain
 from labproof.inventory.models import Cluster
-from labproof.provision import device_plugin, hostpci, runtime_class, talos_image, time_slicing, vfio
+from labproof.provision import device_plugin, hostpci, metrics, runtime_class, talos_image, time_slicing, vfio
 from labproof.provision.bench import Bench
 from labproof.provision.plan import StepPlan
 
@@ -103,7 +103,8 @@ def _cluster_step(
 RUNTIME_CLASS = _cluster_step(runtime_class, runtime_class.clusters, runtime_class.plan)
 DEVICE_PLUGIN = _cluster_step(device_plugin, device_plugin.clusters, device_plugin.plan)
 TIME_SLICING = _cluster_step(time_slicing, time_slicing.clusters, time_slicing.plan)
-STEPS: tuple[Step, ...] = (VFIO, HOSTPCI, TALOS_IMAGE, RUNTIME_CLASS, DEVICE_PLUGIN, TIME_SLICING)
+METRICS = _cluster_step(metrics, metrics.clusters, metrics.plan)
+STEPS: tuple[Step, ...] = (VFIO, HOSTPCI, TALOS_IMAGE, RUNTIME_CLASS, DEVICE_PLUGIN, TIME_SLICING, METRICS)
 
 
 def step_of(name: str) -> Step:

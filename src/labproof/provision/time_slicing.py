@@ -35,13 +35,13 @@ def clusters(bench: Bench) -> tuple[Cluster, ...]:
 
 def plan(bench: Bench, cluster: Cluster, pending: bool = False) -> StepPlan:
     """What the cluster lacks. Reads only."""
-    return planned(Draft(bench, cluster, NAME, pending), _fill)
+    return planned(Draft(bench, cluster, NAME, pending, VERIFIED), _fill)
 
 
 def _fill(draft: Draft) -> None:
     if draft.cluster.injection == "nri":
         return
-    foreign = device_plugin.foreign_plugin(draft)
+    foreign = device_plugin.foreign(draft, "plugin")
     if foreign is not None:
         values = manifests.helm_values(draft.cluster, device_plugin.tolerations(draft))
         device_plugin.refuse_foreign(draft, foreign, VERIFIED, CURABLE, values)

@@ -260,11 +260,15 @@ class Kubelet:
                     self.event(pod, "Normal", "Killing", f"Stopping container {container.name}", container)
                     # a program that is PID 1 and installs no handler ignores SIGTERM; services heed it
                     wait = max(wait, min(grace, 30.0) if container.task is not None else 0.5)
-        self.cluster.clock.after(wait, lambda: self._remove(uid))
+        self.cluster.clock.after(wait, lambda: self._remove(uid, pod))
 
-    def _remove(self, uid: str) -> None:
+    def _remove(self, uid: str, deleted: Obj) -> None:
         run = self.runs.get(uid)
-        if run is None:
+        if run is None:  # deleted before it was begun
+            meta = deleted["metadata"]
+            found = self.cluster.store.get("pods", meta["name"], meta["namespace"])
+            if found is not None and found["metadata"]["uid"] == uid:
+                self.cluster.store.remove("pods", meta["name"], meta["namespace"])
             return
         pod = self.pod(run)
         self.forget(uid)

@@ -52,7 +52,7 @@ def image_inputs(factory: Factory, reference: str, before: Mapping[str, Any]) ->
     Raises:
         NoSuchImage: no such reference, schematic or release, or an extension that this release lacks.
     """
-    kept = {key: before[key] for key in ("platform", "uki") if key in before}
+    kept = {key: before[key] for key in ("platform", "uki", "boot_mib") if key in before}
     plain = _PLAIN.fullmatch(reference)
     found = _FACTORY.fullmatch(reference)
     try:

@@ -153,6 +153,7 @@ def _boot(
         rebooting=rebooting,
         staged_config=node_inputs.get("staged_config"),
         uki=bool(talos.get("uki", True)),
+        boot_mib=int(talos.get("boot_mib", 2048)),
         missing_files=missing,
         firmware=image.driver_of(image.kmods(extensions)[-1]) if image.kmods(extensions) else None,
         never_boots=bool(unsettled),

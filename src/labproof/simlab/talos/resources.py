@@ -56,6 +56,10 @@ def catalogue(state: TalosState) -> dict[tuple[str, str], list[Resource]]:
         (runtime, "SecurityStates.talos.dev"): [
             Resource("securitystate", {"bootedWithUKI": True} if state.uki else {}, "runtime.SecurityStateController")
         ],
+        (runtime, "DiscoveredVolumes.block.talos.dev"): [
+            Resource(f"sda{number}", _volume(number, label, mib), "block.DiscoveryController")
+            for number, (label, mib) in enumerate(_partitions(state), 1)
+        ],
         (runtime, "KernelParamStatuses.runtime.talos.dev"): [
             Resource(f"proc.sys.{name}", {"current": text, "default": text, "unsupported": False})
             for name, text in state.sysctls.items()
@@ -103,6 +107,21 @@ def catalogue(state: TalosState) -> dict[tuple[str, str], list[Resource]]:
         (runtime, "BootIDs.runtime.talos.dev"): [Resource("bootid", {"bootId": state.boot_id})],
     }
     return {**found, **{key: rows for key, rows in dated.items() if key[1] in ship.resources}}
+
+
+def _partitions(state: TalosState) -> list[tuple[str, int]]:
+    """The system disk: images in EFI for systemd-boot, in BOOT beside a small EFI for GRUB (facts talos 2, 1.10)."""
+    images = [("EFI", state.boot_mib)] if state.uki else [("EFI", 100), ("BIOS", 1), ("BOOT", state.boot_mib)]
+    return [*images, ("META", 1), ("STATE", 100), ("EPHEMERAL", 65536)]
+
+
+def _volume(number: int, label: str, mib: int) -> dict[str, Any]:
+    """One partition; field names from general knowledge of Talos' block resources."""
+    return {
+        "type": "partition", "devicePath": f"/dev/sda{number}", "parent": "sda", "size": mib * 2**20,
+        "prettySize": f"{mib} MiB", "name": "vfat" if label == "EFI" else "xfs", "partitionLabel": label,
+        "partitionIndex": number,
+    }  # fmt: skip
 
 
 def shuffled(rows: list[Resource]) -> list[Resource]:

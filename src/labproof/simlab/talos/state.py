@@ -89,6 +89,7 @@ class TalosState(NodeState):
     rebooting: bool = False  # by its own API, and not back yet
     staged_config: str | None = None  # applied with mode STAGED: what the next boot takes
     uki: bool = True
+    boot_mib: int = 2048  # where the images lie: EFI of a unified image, BOOT of GRUB
     missing_files: frozenset[str] = frozenset()
     firmware: str | None = None  # driver version whose GSP firmware is installed
     never_boots: bool = False  # a service keeps the boot sequence from finishing: reboots every 70 minutes

@@ -84,10 +84,12 @@ def _can_be_installed(talos: Mapping[str, Any], tag: str) -> bool:
     if talos.get("kind", "factory") == "plain":
         return target.minor < tuple(_table()["plain_installer_until"])
     try:
-        image.installed(talos, target)
+        found, _ = image.installed(talos, target)
     except ValueError:  # the factory's answer to a name that the release does not have
         return False
-    return True
+    sizes = _table()["image_mib"]
+    needed = sizes["base"] + (sizes["nvidia"] if image.kmods(found) else 0)
+    return bool(2 * needed <= int(talos.get("boot_mib", 2048)))
 
 
 def _kubernetes(inputs: Inputs, version: str) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+_EXPORTER = "dcgm-exporter"  # its DaemonSet, Service and ServiceMonitor; the owner's alerts stay
+
 
 def bare_cluster(cluster: dict[str, Any]) -> None:
-    """No plugin, no NFD and GFD, no RuntimeClass, none of their labels; what the owner runs is there. Changes it."""
+    """No plugin, NFD, GFD, RuntimeClass, exporter, none of their labels; what the owner runs is there. Changes it."""
     plugin = cluster.get("plugin") or {}
     home = plugin.get("namespace")
     cluster["plugin"] = {"flavour": "none"}
@@ -15,8 +17,12 @@ def bare_cluster(cluster: dict[str, Any]) -> None:
     cluster["objects"] = {
         name: manifest
         for name, manifest in (cluster.get("objects") or {}).items()
-        if manifest and manifest["metadata"].get("namespace") != home
+        if manifest and manifest["metadata"].get("namespace") != home and manifest["metadata"]["name"] != _EXPORTER
     }
+    for space in (cluster.get("namespaces") or {}).values():
+        labels = (space or {}).get("labels") or {}  # nobody thought of pods with host paths yet
+        for label in [label for label in labels if label.startswith("pod-security.kubernetes.io/")]:
+            del labels[label]
     for node in (cluster.get("nodes") or {}).values():
         node.pop("registered_before", None)  # no kubelet ever heard of the resource
         labels = node.get("labels") or {}
