@@ -148,7 +148,7 @@ class Ground:
         return {
             "image": (state.os_version, state.schematic, tuple((e.name, e.version) for e in state.installed)),
             "config": state.machine_config,
-            "staged": state.staged_config,
+            "staged": state.staged_config if state.staged_config != state.machine_config else None,
             "cordoned": object_["spec"].get("unschedulable"),
         }
 
