@@ -272,3 +272,15 @@ def grant(ground):
         if obj["metadata"]["name"] == "labproof-provisioner":
             cluster.create(kind, obj)
     return ground
+
+
+@pytest.fixture(scope="session")
+def whole_bare_simlab():
+    with SimLab("t4-jellyfin", bare=True) as lab:
+        yield lab
+
+
+@pytest.fixture
+def whole_ground(whole_bare_simlab, tmp_path):
+    """A T4 lab that nobody provisioned, from the host's firmware up."""
+    return Ground(whole_bare_simlab, tmp_path, layers=LAYERS).reset()
