@@ -43,6 +43,9 @@ class Drivers:
             address: "pcieport" for address, device in devices.items()
             if is_bridge(device) and not device.get("conventional")
         }  # fmt: skip
+        self.bound |= {  # built into Debian's kernels (recorded, captures/host/guest)
+            address: "virtio-pci" for address, device in devices.items() if str(device["id"]).startswith("1af4:10")
+        }  # fmt: skip
         self.loaded: dict[str, dict[str, str]] = {}
         self.overrides: dict[str, str] = {}
         self._vfio_ids: list[str] = []
@@ -147,6 +150,9 @@ class Drivers:
         if driver == "vfio-pci" and address not in self._group_of:
             # vfio_register_group_dev: no group, no device (kernel >= 5.15)
             self._log("kernel", f"vfio-pci {address}: probe with driver vfio-pci failed with error -22")
+            return False
+        if driver == "nouveau" and self._devices[address].get("defect") == "no-chip":
+            self._log("kernel", f"nouveau {address}: unknown chipset (00000000)")
             return False
         return driver == "vfio-pci" or self._devices[address].get("defect") != "dead"
 

@@ -48,8 +48,16 @@ def version_key(version: str) -> tuple[int, ...]:
 
 
 def intel_iommu_by_default(version: str) -> bool:
-    """PVE kernels from 6.8 on start the Intel IOMMU without a token (facts proxmox 1.1)."""
-    return version_key(version)[:2] >= (6, 8)
+    """Whether the kernel starts the Intel IOMMU without a token."""
+    return intel_iommu_default(version) != "OFF"
+
+
+def intel_iommu_default(version: str) -> str:
+    """End of the CONFIG_INTEL_IOMMU_DEFAULT_* that is set: PVE kernels from 6.8 on ON (facts proxmox 1.1), Debian's own
+    at all times on but for integrated graphics (facts real-host, pitfall 3)."""
+    if version.endswith("-amd64"):
+        return "ON_INTGPU_OFF"
+    return "ON" if version_key(version)[:2] >= (6, 8) else "OFF"
 
 
 def loses_acs(version: str) -> bool:
@@ -69,6 +77,11 @@ def igpu_without_iommu(version: str, device: Mapping[str, Any], address: str) ->
     return hit and address == "0000:00:02.0" and str(device["id"]).startswith(_PATCHED_IGPUS)
 
 
+def has_acs_override(version: str) -> bool:
+    """The patch is in Proxmox's kernels, not in Debian's: there the token changes nothing (captures/host/guest)."""
+    return not version.endswith("-amd64")
+
+
 def has_virqfd_module(version: str) -> bool:
     """vfio_virqfd is a module of its own below 6.2 only (facts proxmox 0.1)."""
     return version_key(version)[:2] < (6, 2)
@@ -80,7 +93,7 @@ def modules_for(device: Mapping[str, Any], extra: Mapping[str, Mapping[str, Any]
     pci_class = str(device["class"])
     out_of_tree = tuple(
         name for name, module in extra.items()
-        if vendor in module.get("drives", ()) and pci_class.startswith("0x03")
+        if {vendor, str(device["id"])} & set(module.get("drives", ())) and pci_class.startswith("0x03")
     )  # fmt: skip
     if device["id"] in _BY_ID:
         return out_of_tree + _BY_ID[str(device["id"])]
@@ -93,6 +106,12 @@ def modules_for(device: Mapping[str, Any], extra: Mapping[str, Mapping[str, Any]
 def driver_of(module: str) -> str:
     """Name of the PCI driver that a module registers."""
     return DRIVER_OF_MODULE.get(module, module)
+
+
+def is_pci_driver(module: str) -> bool:
+    """Whether the module registers a PCI driver, which then has a folder in sysfs whether it holds a device or not."""
+    by_alias = {name for _, _, modules in _ALIASES for name in modules} | {m for ms in _BY_ID.values() for m in ms}
+    return module in by_alias
 
 
 def closure(modules: Iterable[str]) -> list[str]:

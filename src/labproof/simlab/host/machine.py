@@ -90,6 +90,11 @@ class Host:
         return str(self.inputs["cpu"].get("vendor", "intel")) == "amd"
 
     @property
+    def caching_mode(self) -> bool:
+        """Whether the IOMMU is an emulated one, which the kernel then flushes strictly."""
+        return bool(self.inputs["firmware"].get("caching_mode"))
+
+    @property
     def files(self) -> dict[str, str]:
         """Current content of the files that the world knows."""
         return {
@@ -145,6 +150,10 @@ class Host:
             if self.group_of.get(address) == group:
                 kind = "direct-relaxable" if relaxed else str(region.get("type", "direct"))
                 regions.append((str(region["start"]), str(region["end"]), kind))
+        members = self.groups.get(group, ())
+        if self.iommu == "intel" and any(str(self.devices[a]["class"]).startswith("0x0601") for a in members):
+            # CONFIG_INTEL_IOMMU_FLOPPY_WA: the first 16 MiB for the ISA bridge (recorded, captures/host/guest)
+            regions.append(("0x0000000000000000", "0x0000000000ffffff", "direct-relaxable"))
         regions.append(("0x00000000fee00000", "0x00000000feefffff", "msi"))
         return regions
 
@@ -202,12 +211,18 @@ def _start_iommu(host: Host) -> None:
         and not (host.amd and "off" in bootfiles.switch(host.cmdline, "amd_iommu"))  # one driver does both there
     )
     if live:
-        overrides = frozenset(bootfiles.switch(host.cmdline, "pcie_acs_override"))
+        overrides = _acs_overrides(host)
         left_out = {"0000:00:02.0"} if "igfx_off" in bootfiles.switch(host.cmdline, "intel_iommu") else set()
         left_out |= {a for a, d in host.devices.items() if kernel.igpu_without_iommu(host.kernel, d, a)}
         devices = {a: {**d, "uncovered": True} if a in left_out else d for a, d in host.devices.items()}
         host.groups = iommu_groups(devices, overrides, acs_lost=kernel.loses_acs(host.kernel))
         host.group_of = {address: n for n, members in host.groups.items() for address in members}
+
+
+def _acs_overrides(host: Host) -> frozenset[str]:
+    """Words of pcie_acs_override= that this kernel obeys."""
+    words = frozenset(bootfiles.switch(host.cmdline, "pcie_acs_override"))
+    return words if kernel.has_acs_override(host.kernel) else frozenset()
 
 
 def _kernel_log(host: Host) -> None:
@@ -235,7 +250,7 @@ def _kernel_log(host: Host) -> None:
             say("DMAR: IOMMU enabled" if word == "on" else "DMAR: IOMMU disabled")
         if word == "relax_rmrr":
             say("DMAR: Intel-IOMMU: assuming all RMRRs are relaxable. This can lead to instability or data loss")
-    if bootfiles.switch(host.cmdline, "pcie_acs_override"):
+    if _acs_overrides(host):
         say("Warning: PCIe ACS overrides enabled; This may allow non-IOMMU protected peer-to-peer DMA")
     if host.firmware_table == "DMAR":
         say(f"DMAR: Host address width {host.inputs['cpu'].get('address_width', 46)}", 0.1)
@@ -250,6 +265,8 @@ def _kernel_log(host: Host) -> None:
         "iommu: Default domain type: " + ("Passthrough (set via kernel command line)" if passthrough else "Translated"),
         0.5,
     )
+    if host.iommu == "intel" and host.caching_mode:
+        say("DMAR: IOMMU batching disallowed due to virtualization")
     for address, device in sorted(host.devices.items()):
         kind = "01" if str(device["class"]).startswith("0x0604") else "00"
         say(f"pci {address}: [{device['id']}] type {kind} class {device['class']}", 0.001)
@@ -343,7 +360,8 @@ def bar_ranges(host: Host, address: str) -> list[tuple[int, int]]:
 
 def framebuffer_overlap(host: Host, address: str) -> int | None:
     """Index of the BAR that the firmware's framebuffer lies in, None when it is not on this device."""
-    if host.inputs["firmware"].get("primary_display") != address:
+    firmware = host.inputs["firmware"]
+    if firmware.get("primary_display") != address or firmware.get("text_console"):
         return None
     if "sysfb_init" in bootfiles.switch(host.cmdline, "initcall_blacklist"):
         return None

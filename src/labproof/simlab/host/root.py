@@ -48,7 +48,7 @@ def build_root(host: Host, folder: Path, guests: Any = None) -> Tree:
 
 
 def _etc(host: Host, tree: Tree) -> None:
-    debian = 13 if guests_version(host) >= 9 else 12
+    debian = int(host.inputs.get("debian", 13 if guests_version(host) >= 9 else 12))
     codename = {12: "bookworm", 13: "trixie"}[debian]
     fixed = {
         "/etc/hostname": f"{host.hostname}\n",
@@ -93,7 +93,7 @@ def _boot(host: Host, tree: Tree) -> None:
         tree.file(f"/boot/vmlinuz-{release}", "", changed=built)
         stamp = host.booted_at + (float(made) if made is not None else 7200 if rebuilt else -86400)
         tree.file(f"/boot/initrd.img-{release}", "", changed=stamp)
-        default = "ON" if kernel.intel_iommu_by_default(release) else "OFF"
+        default = kernel.intel_iommu_default(release)
         config = "".join(
             f"CONFIG_{n}={v}\n" for n, v in (
                 ("INTEL_IOMMU", "y"), (f"INTEL_IOMMU_DEFAULT_{default}", "y"), ("AMD_IOMMU", "y"), ("VFIO", "m"),
@@ -124,8 +124,9 @@ def _dev(host: Host, tree: Tree) -> None:
     for name in ("null", "zero", "full", "random", "urandom"):
         tree.character_device(f"/dev/{name}", 0o666)
     tree.character_device("/dev/kvm", 0o660)
+    if host.drivers.available("vfio", on_disk=True) and not host.inputs["kernel"].get("purged"):
+        tree.character_device("/dev/vfio/vfio", 0o666)  # a static node, module loaded or not (captures/host/guest)
     if "vfio" in host.drivers.loaded:
-        tree.character_device("/dev/vfio/vfio", 0o666)
         bound = {host.group_of[a] for a, d in host.drivers.bound.items() if d == "vfio-pci" and a in host.group_of}
         for group in sorted(bound):
             tree.character_device(f"/dev/vfio/{group}")

@@ -121,6 +121,10 @@ esac
 exit 0
 """
 
+#: The kernel's own modules.softdep, as far as it names modules that matter here (recorded, captures/host/guest).
+_MODULES_SOFTDEP = "softdep vfio post: vfio_iommu_type1 vfio_iommu_spapr_tce\n"
+_ALIAS = "alias pci:v000010DEd*sv*sd*bc03sc02i00* nouveau\n"
+
 _SYSTEMCTL = """verb= unit=
 for word; do case $word in -*) ;; *) if [ -z "$verb" ]; then verb=$word; else unit=$word; fi ;; esac; done
 case $verb in
@@ -246,7 +250,7 @@ def write(host: Host, tree: Tree, guests: Any) -> None:
         tree.file(f"{HOME}/bin/{name}", f"#!/bin/sh\n{_REQUEST if 'request ' in text else ''}{text}", mode=0o755)
     pve = host.inputs.get("pve") or {}
     texts = {
-        "modprobe.config": host.modprobe_now.printed() + "alias pci:v000010DEd*sv*sd*bc03sc02i00* nouveau\n",
+        "modprobe.config": host.modprobe_now.printed() + _MODULES_SOFTDEP + _ALIAS,
         "modules.available": "".join(f"{m}\n" for m in _modules(host)),
         "services": "pve-cluster\npvedaemon\npveproxy\nssh\nqemu-server\npve-guests\n",
         "pveversion": f"pve-manager/{pve.get('version', '0')}/sim (running kernel: {host.kernel})\n",
@@ -267,7 +271,7 @@ def _modules(host: Host, *, on_disk: bool = False) -> list[str]:
     known = {"vfio", "vfio_pci", "vfio_pci_core", "vfio_iommu_type1", "vfio_virqfd", "nouveau", "nvidia",
         "nvidiafb", "kvm",
              "kvm_intel", "kvm_amd", "i915", "ast", "snd_hda_intel", "xhci_pci", "ixgbe", "igb", "nvme", "ahci",
-             "amdgpu"}  # fmt: skip
+             "amdgpu", "radeon", "xe"}  # fmt: skip
     if host.inputs["kernel"].get("purged"):
         return []
     return sorted(m for m in known | set(host.drivers.loaded) if host.drivers.available(m, on_disk=on_disk))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from labproof.simlab.host import kernel
-from labproof.simlab.host.machine import Host, bar_ranges
+from labproof.simlab.host.machine import Host, bar_ranges, framebuffer_overlap
 from labproof.simlab.host.topology import is_bridge, path_of
 from labproof.simlab.host.tree import Tree, relative
 
@@ -16,6 +16,7 @@ _VFIO_PARAMETERS = {
     "vfio_iommu_type1": {"allow_unsafe_interrupts": "N", "disable_hugepages": "N", "dma_entry_limit": "65535"},
     "vfio_pci": {"disable_denylist": "N", "disable_idle_d3": "N", "disable_vga": "N", "enable_sriov": "N",
     "nointxmask": "N"},
+    "kvm": {"ignore_msrs": "N"},
 }  # fmt: skip
 
 
@@ -28,10 +29,11 @@ def write_sys(host: Host, tree: Tree) -> None:
     folders = {address: device_folder(host, address) for address in host.devices}
     for address, device in host.devices.items():
         _device(host, tree, address, device, folders[address])
+    translated = "DMA\n" if host.caching_mode else "DMA-FQ\n"
     for number, members in host.groups.items():
         base = f"/sys/kernel/iommu_groups/{number}"
         passthrough = "iommu=pt" in host.cmdline.split() and not any(_on_vfio(host, m) for m in members)
-        tree.file(f"{base}/type", "identity\n" if passthrough else "DMA-FQ\n")
+        tree.file(f"{base}/type", "identity\n" if passthrough else translated)
         tree.file(f"{base}/reserved_regions", "".join(f"{s} {e} {k}\n" for s, e, k in host.reserved_regions(number)))
         for member in members:
             link = f"{base}/devices/{member}"
@@ -45,22 +47,17 @@ def write_sys(host: Host, tree: Tree) -> None:
         tree.file(
             f"/sys/firmware/acpi/tables/{host.firmware_table}", host.firmware_table.encode() + bytes(44), mode=0o400
         )
-    for table in ("APIC", "DSDT", "FACP", "MCFG"):
+    for table in host.inputs["firmware"].get("tables", ("APIC", "DSDT", "FACP", "MCFG")):
         tree.file(f"/sys/firmware/acpi/tables/{table}", table.encode() + bytes(32), mode=0o400)
+    for part in ("data", "dynamic"):  # there on every real machine (recorded, captures/host/guest)
+        tree.folder(f"/sys/firmware/acpi/tables/{part}")
     _firmware(host, tree)
     for module, parameters in host.drivers.loaded.items():
         tree.file(f"/sys/module/{module}/refcnt", "0\n")
         tree.file(f"/sys/module/{module}/initstate", "live\n")
         for name, value in {**_VFIO_PARAMETERS.get(module, {}), **_shown(module, parameters)}.items():
             tree.file(f"/sys/module/{module}/parameters/{name}", f"{value}\n", mode=0o644)
-    for driver in sorted({kernel.driver_of(m) for m in host.drivers.loaded} | {"pcieport"}):
-        base = f"/sys/bus/pci/drivers/{driver}"
-        if driver in set(host.drivers.bound.values()) or driver == "vfio-pci":
-            for name in ("bind", "new_id", "remove_id", "unbind"):
-                tree.file(f"{base}/{name}", "", mode=0o200)
-            for address, bound in host.drivers.bound.items():
-                if bound == driver:
-                    tree.link(f"{base}/{address}", relative(f"{base}/{address}", folders[address]))
+    _drivers(host, tree, folders)
     reserved = hugepages_reserved(host)
     for size, count in reserved.items():
         base = f"/sys/kernel/mm/hugepages/hugepages-{size}kB"
@@ -90,6 +87,20 @@ def write_sys(host: Host, tree: Tree) -> None:
         tree.link(f"/sys/class/net/{nic}", f"../../devices/virtual/net/{nic}")
     tree.file("/sys/devices/virtual/net/lo/operstate", "unknown\n")
     tree.link("/sys/class/net/lo", "../../devices/virtual/net/lo")
+
+
+def _drivers(host: Host, tree: Tree, folders: Mapping[str, str]) -> None:
+    registered = {kernel.driver_of(m) for m in host.drivers.loaded if kernel.is_pci_driver(m)}
+    for driver in sorted({kernel.driver_of(m) for m in host.drivers.loaded} | {"pcieport", "virtio-pci"}):
+        base = f"/sys/bus/pci/drivers/{driver}"
+        if driver in registered:
+            tree.folder(base)
+        if driver in set(host.drivers.bound.values()) or driver == "vfio-pci":
+            for name in ("bind", "new_id", "remove_id", "unbind"):
+                tree.file(f"{base}/{name}", "", mode=0o200)
+            for address, bound in host.drivers.bound.items():
+                if bound == driver:
+                    tree.link(f"{base}/{address}", relative(f"{base}/{address}", folders[address]))
 
 
 def hugepages_reserved(host: Host) -> dict[int, int]:
@@ -331,7 +342,7 @@ def modules_table(host: Host) -> str:
 
 def _cpuinfo(host: Host) -> str:
     cpu = host.inputs["cpu"]
-    vendor = "AuthenticAMD" if host.amd else "GenuineIntel"
+    vendor = cpu.get("reports", "AuthenticAMD" if host.amd else "GenuineIntel")
     flags = "fpu vme de pse tsc msr pae lm pdpe1gb ht x2apic aes avx avx2 " + ("svm" if host.amd else "vmx")
     return "\n".join(
         f"processor\t: {n}\nvendor_id\t: {vendor}\nmodel name\t: {cpu['model']}\n"
@@ -352,6 +363,6 @@ def _iomem(host: Host) -> str:
                 driver = host.drivers.bound.get(address, "")
                 if driver in ("ast", "i915", "nouveau", "amdgpu", "xe"):  # a DRM driver takes it over from simplefb
                     rows.append((start + 1, f"    {start:08x}-{end:08x} : {driver}"))
-                elif "initcall_blacklist=sysfb_init" not in host.cmdline:
+                elif framebuffer_overlap(host, address) is not None:
                     rows.append((start + 1, f"    {start:08x}-{start + 0x2FFFFF:08x} : BOOTFB"))
     return "".join(f"{text}\n" for _, text in sorted(rows))

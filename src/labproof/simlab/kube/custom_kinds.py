@@ -20,6 +20,18 @@ OPERATORS: dict[str, tuple[Kind, ...]] = {
         podmonitors="PodMonitor",
         prometheusrules="PrometheusRule",
     ),
+    "flux": (
+        *_kinds("helm.toolkit.fluxcd.io", "v2", helmreleases="HelmRelease"),
+        *_kinds("kustomize.toolkit.fluxcd.io", "v1", kustomizations="Kustomization"),
+        *_kinds(
+            "source.toolkit.fluxcd.io",
+            "v1",
+            helmrepositories="HelmRepository",
+            ocirepositories="OCIRepository",
+            gitrepositories="GitRepository",
+            buckets="Bucket",
+        ),
+    ),
     "victoriametrics": _kinds(
         "operator.victoriametrics.com",
         "v1beta1",
