@@ -22,7 +22,7 @@ _OUTPUT_VALUES = {
     "rc", "cq", "qp", "crf", "g", "bf", "profile", "level", "tag", "frames", "vframes", "t", "surfaces", "gpu", "delay",
     "x264-params", "x265-params", "movflags", "map", "threads", "b_ref_mode", "rc-lookahead", "spatial-aq",
     "temporal-aq", "fps_mode", "vsync", "r", "max_muxing_queue_size", "map_metadata", "forced-idr", "no-scenecut",
-    "keyint_min", "sc_threshold",
+    "keyint_min", "sc_threshold", "rc_mode", "low_power", "global_quality", "async_depth", "b_depth", "look_ahead",
 }  # fmt: skip
 
 
