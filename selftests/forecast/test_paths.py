@@ -15,6 +15,7 @@ from labproof.forecast.target import parse_targets
 from .conftest import BELOW_PODS, failing, saved
 
 NODE, CHAIN, HOST, CLUSTER = "moody-good", "pve5/0000:3b:00.0", "pve5", "moody"
+TWIN = "pve5/0000:af:00.0"
 IGPU, FUNCTION = "pve5/0000:00:02.0", "pve5/0000:00:02.1"
 
 
@@ -66,6 +67,10 @@ WITH_NFS = ("nfs-utils", *PRODUCTION)
 TOOLKIT_LABEL = {"extensions.talos.dev/nvidia-container-toolkit-production": "570.172.08-v1.17.8"}
 KMOD_LABEL = {"extensions.talos.dev/nonfree-kmod-nvidia-production": "570.172.08-v1.11.6"}
 JELLYFIN_ON_KMOD = cluster(objects={"jellyfin": {"spec": {"template": {"spec": {"nodeSelector": KMOD_LABEL}}}}})
+RAW_VM = {
+    "name": NODE, "host": HOST, "id": 1105, "mac": "94:96:CC:43:7D:80", "gpus": ["t4"], "machine": "q35",
+    "bios": "ovmf", "cpu": "host", "memory_mib": 243712,
+}  # fmt: skip
 GRUB = {"uki": False, "kernel_args": ["nvme_core.default_ps_max_latency_us=0"]}
 OLD_KERNEL = {"version": "5.15.158-2-pve", "installed": ["5.15.158-2-pve"]}
 PVE7 = host(
@@ -165,6 +170,19 @@ PATHS = [
         frozenset({
             ("HOST-KERNEL-002", HOST, "P11"), ("VM-MAPPING-001", CHAIN, "P34"), ("VM-START-001", CHAIN, "P34"),
         }),
+    ),
+    Path(
+        "kernel-that-merges-groups-and-a-raw-entry", {"kernel": "6.8.12-25-pve"},
+        frozenset({("HOST-KERNEL-002", HOST, "P11")}),
+        patch=host(vms={"1105": {"config": {"hostpci0": "0000:3b:00.0,pcie=1"}}}), lab={"vms": [RAW_VM]},
+    ),
+    Path(
+        "kernel-that-merges-groups-of-two-cards", {"kernel": "6.8.12-25-pve"},
+        frozenset({
+            ("HOST-KERNEL-002", HOST, "P11"),
+            *((clause, chain, "P34") for clause in ("VM-MAPPING-001", "VM-START-001") for chain in (CHAIN, TWIN)),
+        }),
+        variation="two-cards",
     ),
     Path("bad-kernel-but-pinned", {"kernel": "6.8.12-25-pve"}, patch=host(kernel={"pinned": "6.8.12-9-pve"})),
     Path("kernel-with-the-fix", {"kernel": "6.8.12-30-pve"}),
