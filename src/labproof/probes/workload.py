@@ -19,8 +19,9 @@ from labproof.facts.store import now
 from labproof.facts.workload import ImageChoice, LeakSeen, PodSeen, Slots, WorkloadFacts
 from labproof.inventory.chains import Chain
 from labproof.inventory.models import Cluster, Lab
-from labproof.probes.pods import Busy, OwnPods, refused, run_in
+from labproof.probes.pods import Busy, OwnPods, refused
 from labproof.probes.pods_card import settle_on_card
+from labproof.probes.pods_run import run_in
 from labproof.probes.pods_slots import asked_by, choose_image, disk_pressure, read_slots
 from labproof.probes.workload_dri import inspect_card, is_nvidia, nodes_without_a_request
 from labproof.probes.workload_inspect import Inspected, list_devices, read_list

@@ -10,6 +10,9 @@ def _kinds(group: str, version: str, **plurals: str) -> tuple[Kind, ...]:
 
 
 OPERATORS: dict[str, tuple[Kind, ...]] = {
+    "rook-ceph": _kinds("ceph.rook.io", "v1", cephclusters="CephCluster"),
+    "longhorn": _kinds("longhorn.io", "v1beta2", volumes="Volume"),
+    "cloudnative-pg": _kinds("postgresql.cnpg.io", "v1", clusters="Cluster"),
     "prometheus-operator": _kinds(
         "monitoring.coreos.com",
         "v1",

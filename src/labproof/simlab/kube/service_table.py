@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from labproof.simlab.apps import frigate, jellyfin, ollama
+from labproof.simlab.apps import frigate, jellyfin, ollama, small
 from labproof.simlab.kube import dcgm, discovery, intel_plugin, operator_pods, plugin
 from labproof.simlab.kube.runtime import Image
 from labproof.simlab.kube.services import Service, forever
@@ -29,6 +29,7 @@ _BY_IMAGE: dict[str, Service] = {
     "jellyfin/jellyfin": jellyfin.jellyfin,
     "blakeblackshear/frigate": frigate.frigate,
     "ollama/ollama": ollama.ollama,
+    **small.SERVERS,
 }
 
 

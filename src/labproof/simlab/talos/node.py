@@ -103,7 +103,8 @@ def _boot(
     )
     held = [f for f in boot.bound + boot.lost if f.address not in taken]
     up = vm.running if vm else not node_inputs.get("powered_off", False)
-    up = up and time.time() >= float(node_inputs.get("away_until", 0))
+    rebooting = time.time() < float(node_inputs.get("away_until", 0))
+    up = up and not rebooting
     cdi_spec = any(s.id == services.CDI_GEN and s.state == "Finished" for s in found)
     lost_at = max((booted_at + driver.lost_after(f) for f in boot.lost), default=0.0)
     state = TalosState(
@@ -155,6 +156,7 @@ def _boot(
         cri_parts=runtime.parts,
         cmdline=_cmdline(ship, talos),
         machine_config=_machine_config(name, node_inputs, ship),
+        rebooting=rebooting,
         staged_config=node_inputs.get("staged_config"),
         uki=bool(talos.get("uki", True)),
         boot_mib=int(talos.get("boot_mib", 2048)),
