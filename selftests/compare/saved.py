@@ -14,16 +14,25 @@ from labproof.report import history
 from labproof.report.compare_runs import load
 from labproof.report.verdict import record_of
 from labproof.report.write import Ended, finish_run
+from labproof.simlab.world import merge_patch
+
+from ..forecast.conftest import declared
 
 #: Without pods: enough for everything that breaks below them, and much faster.
 BELOW_PODS = LAYERS[:4]
 T0 = 1_795_000_000.0
 
 
-def save(simlab, reports, name, faults=(), variation=None, layers=BELOW_PODS, after_s=0.0):
-    """Judge the lab and save the run as `reports/runs/<name>`, with its line in the history."""
-    simlab.reset(list(faults), variation)
-    lab = load_lab(places.lab_file("t4-jellyfin"), simlab.overlay["patch"])
+def save(simlab, reports, name, faults=(), variation=None, layers=BELOW_PODS, after_s=0.0, upgrade=None, patch=None):
+    """Judge the lab and save the run as `reports/runs/<name>`, with its line in the history.
+
+    Args:
+        upgrade: component to version: performed by the simulator, and declared by its owner.
+        patch: what else its owner did to the inputs.
+    """
+    simlab.reset(list(faults), variation, patch=patch, upgrade=upgrade)
+    ordered = declared("t4-jellyfin", upgrade or {})
+    lab = load_lab(places.lab_file("t4-jellyfin"), merge_patch(simlab.overlay["patch"], ordered))
     folder = reports / "runs" / name
     store = FactsStore(folder / "facts", scrubber=Scrubber(secrets_of(lab)))
     add_probes(store, lab)

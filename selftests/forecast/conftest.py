@@ -1,6 +1,9 @@
 """A simulated lab that is judged, forecast and upgraded."""
 
+import contextlib
+
 import pytest
+import yaml
 
 from labproof import places
 from labproof.checks.registry import LAYERS
@@ -17,32 +20,42 @@ BELOW_PODS = LAYERS[:4]
 
 
 @pytest.fixture(scope="session")
-def simlab():
-    with SimLab("t4-jellyfin") as lab:
-        yield lab
+def labs():
+    """Simulated labs by name, each started when it is first asked for."""
+    with contextlib.ExitStack() as running:
+        started = {}
+
+        def start(name):
+            if name not in started:
+                started[name] = running.enter_context(SimLab(name))
+            return started[name]
+
+        yield start
 
 
-def declared(to):
+def declared(name, to):
     """What an owner changes in lab.yaml when ordering these versions."""
+    lab = yaml.safe_load(places.lab_file(name).read_text("utf-8"))
     patch = {}
     if "talos" in to:
-        patch["nodes"] = {"moody-good": {"talos": {"version": f"v{to['talos']}"}}}
+        patch["nodes"] = {n["name"]: {"talos": {"version": f"v{to['talos']}"}} for n in lab["nodes"] if "talos" in n}
     cluster = {}
     if "kubernetes" in to:
         cluster["version"] = f"v{to['kubernetes']}"
     if "plugin" in to:
         cluster["plugin"] = {"version": to["plugin"]}
-    return {**patch, **({"clusters": {"moody": cluster}} if cluster else {})}
+    return {**patch, **({"clusters": {c["name"]: cluster for c in lab["clusters"]}} if cluster else {})}
 
 
 @pytest.fixture
-def judged(simlab, tmp_path):
+def judged(labs, tmp_path):
     """Judge the lab of a variation with the owner's own choices, upgraded or not: its outcome and its Lab."""
 
-    def run(variation=None, patch=None, lab=None, upgrade=None, layers=LAYERS):
+    def run(variation=None, patch=None, lab=None, upgrade=None, layers=LAYERS, name="t4-jellyfin"):
+        simlab = labs(name)
         simlab.reset((), variation, patch=patch, upgrade=upgrade)
-        overlay = merge_patch(simlab.overlay["patch"], merge_patch(lab or {}, declared(upgrade or {})))
-        return judge({"patch": overlay}, tmp_path, layers=layers), load_lab(places.lab_file("t4-jellyfin"), overlay)
+        overlay = merge_patch(simlab.overlay["patch"], merge_patch(lab or {}, declared(name, upgrade or {})))
+        return judge({"patch": overlay}, tmp_path, lab=name, layers=layers), load_lab(places.lab_file(name), overlay)
 
     return run
 

@@ -15,6 +15,7 @@ from labproof.forecast.target import parse_targets
 from .conftest import BELOW_PODS, failing, saved
 
 NODE, CHAIN, HOST, CLUSTER = "moody-good", "pve5/0000:3b:00.0", "pve5", "moody"
+TWIN = "pve5/0000:af:00.0"
 IGPU, FUNCTION = "pve5/0000:00:02.0", "pve5/0000:00:02.1"
 
 
@@ -28,6 +29,7 @@ class Path:
     variation: str | None = None
     patch: dict = field(default_factory=dict)
     lab: dict = field(default_factory=dict)
+    name: str = "t4-jellyfin"
 
 
 def node(**inputs):
@@ -65,6 +67,10 @@ WITH_NFS = ("nfs-utils", *PRODUCTION)
 TOOLKIT_LABEL = {"extensions.talos.dev/nvidia-container-toolkit-production": "570.172.08-v1.17.8"}
 KMOD_LABEL = {"extensions.talos.dev/nonfree-kmod-nvidia-production": "570.172.08-v1.11.6"}
 JELLYFIN_ON_KMOD = cluster(objects={"jellyfin": {"spec": {"template": {"spec": {"nodeSelector": KMOD_LABEL}}}}})
+RAW_VM = {
+    "name": NODE, "host": HOST, "id": 1105, "mac": "94:96:CC:43:7D:80", "gpus": ["t4"], "machine": "q35",
+    "bios": "ovmf", "cpu": "host", "memory_mib": 243712,
+}  # fmt: skip
 GRUB = {"uki": False, "kernel_args": ["nvme_core.default_ps_max_latency_us=0"]}
 OLD_KERNEL = {"version": "5.15.158-2-pve", "installed": ["5.15.158-2-pve"]}
 PVE7 = host(
@@ -139,6 +145,20 @@ PATHS = [
         "kubelet-held-back", {"talos": "1.12.6", "kubernetes": "1.35.1"},
         frozenset({("K8S-SKEW-001", NODE, "K130")}), patch=cluster(nodes={NODE: {"kubelet_version": "v1.31.5"}}),
     ),
+    # ---- other labs
+    Path("bare-metal-535-to-580", {"talos": "1.12.6"}, name="bare-metal-rtx2070"),
+    Path("bare-metal-to-1.13", {"talos": "1.13.9"}, name="bare-metal-rtx2070"),
+    Path("standalone-to-1.13", {"talos": "1.13.9", "kubernetes": "1.36.2"}, name="standalone-nvidia-plugin"),
+    Path(
+        "standalone-kubernetes-before-talos", {"kubernetes": "1.36.2"},
+        frozenset({("K8S-SKEW-001", "k8s-worker4", "K131")}), name="standalone-nvidia-plugin",
+    ),
+    Path("intel-to-1.13", {"talos": "1.13.9", "pve": "9"}, name="intel-plugin-emby"),
+    Path(
+        "intel-kernel-that-merges-groups-and-a-raw-entry", {"kernel": "6.8.12-25-pve"},
+        frozenset({("HOST-KERNEL-002", "pve1", "P11")}), name="intel-plugin-emby",
+    ),
+    Path("standalone-plugin", {"plugin": "0.20.0"}, name="standalone-nvidia-plugin"),
     # ---- plugin and operator
     Path("plugin-0.18-to-0.20", {"plugin": "0.20.0"}),
     Path("plugin-with-the-label-race", {"plugin": "0.18.2"}, patch=cluster(plugin={"version": "0.17.4"})),
@@ -155,6 +175,19 @@ PATHS = [
         frozenset({
             ("HOST-KERNEL-002", HOST, "P11"), ("VM-MAPPING-001", CHAIN, "P34"), ("VM-START-001", CHAIN, "P34"),
         }),
+    ),
+    Path(
+        "kernel-that-merges-groups-and-a-raw-entry", {"kernel": "6.8.12-25-pve"},
+        frozenset({("HOST-KERNEL-002", HOST, "P11")}),
+        patch=host(vms={"1105": {"config": {"hostpci0": "0000:3b:00.0,pcie=1"}}}), lab={"vms": [RAW_VM]},
+    ),
+    Path(
+        "kernel-that-merges-groups-of-two-cards", {"kernel": "6.8.12-25-pve"},
+        frozenset({
+            ("HOST-KERNEL-002", HOST, "P11"),
+            *((clause, chain, "P34") for clause in ("VM-MAPPING-001", "VM-START-001") for chain in (CHAIN, TWIN)),
+        }),
+        variation="two-cards",
     ),
     Path("bad-kernel-but-pinned", {"kernel": "6.8.12-25-pve"}, patch=host(kernel={"pinned": "6.8.12-9-pve"})),
     Path("kernel-with-the-fix", {"kernel": "6.8.12-30-pve"}),
@@ -175,9 +208,9 @@ PATHS = [
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.id)
 def test_what_breaks_is_what_was_forecast(judged, path):
-    before, lab = judged(path.variation, path.patch, path.lab, layers=BELOW_PODS)
+    before, lab = judged(path.variation, path.patch, path.lab, layers=BELOW_PODS, name=path.name)
     told = forecast(saved(before), lab, parse_targets(f"{k}={v}" for k, v in path.to.items()))
-    after, _ = judged(path.variation, path.patch, path.lab, upgrade=path.to)
+    after, _ = judged(path.variation, path.patch, path.lab, upgrade=path.to, name=path.name)
     broke = failing(after) - failing(before)
     foretold = {(b.clause, b.target, cause) for b in told.breaks for cause in b.causes}
     assert foretold == broke, after.describe()

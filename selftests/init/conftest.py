@@ -39,7 +39,7 @@ class Owner:
         """Let the simulated lab be this one, and put its doors into the home folder."""
         self.simlab.reset(list(faults), variation)
         patch = self.simlab.overlay["patch"]
-        hosts, nodes, clusters = (named(patch[key]) for key in ("hosts", "nodes", "clusters"))
+        hosts, nodes, clusters = (named(patch.get(key, {})) for key in ("hosts", "nodes", "clusters"))
         lines = []
         for name, host in hosts.items():
             ssh = host["ssh"]

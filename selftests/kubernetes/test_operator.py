@@ -193,7 +193,7 @@ def test_an_intel_plugin_that_selects_a_missing_label():
     world = intel_world()
     world.pods = []
     del world.node["metadata"]["labels"]["intel.feature.node.kubernetes.io/gpu"]
-    assert findings(world, intel_lab()) == {"K8S-PLUGIN-001": ["K13"]}
+    assert findings(world, intel_lab()) == {"K8S-PLUGIN-001": ["K74"]}
 
 
 def test_an_intel_plugin_without_a_drm_device():
@@ -201,7 +201,7 @@ def test_an_intel_plugin_without_a_drm_device():
     world.node["status"]["allocatable"] = {}
     world.node["status"]["capacity"] = {}
     world.logs["intel-x", "intel-gpu-plugin", False] = "W gpu_plugin.go Can't read sysfs folder: /sys/class/drm\n"
-    assert findings(world, intel_lab()) == {"K8S-ALLOC-001": ["K91"]}
+    assert findings(world, intel_lab()) == {"K8S-ALLOC-001": ["K52"]}
 
 
 def test_a_selector_on_a_version_valued_label():

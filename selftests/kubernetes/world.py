@@ -246,7 +246,8 @@ class Session:
     def list_json(self, path, page=500, **query):
         self._ask(path)
         world = self.world
-        if path.endswith("/clusterpolicies") and world.policies is None:
+        served = world.policies is not None or not path.endswith("/clusterpolicies")
+        if path.endswith("/gpudeviceplugins") or not served:
             raise TransportFailure(
                 Kind.NOT_FOUND, "api", "the server could not find the requested resource", status=404
             )

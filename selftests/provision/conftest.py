@@ -148,7 +148,7 @@ class Ground:
         return {
             "image": (state.os_version, state.schematic, tuple((e.name, e.version) for e in state.installed)),
             "config": state.machine_config,
-            "staged": state.staged_config,
+            "staged": state.staged_config if state.staged_config != state.machine_config else None,
             "cordoned": object_["spec"].get("unschedulable"),
         }
 
@@ -235,6 +235,18 @@ def healthy_ground(healthy_simlab, tmp_path):
 
 
 @pytest.fixture(scope="session")
+def plain_talos_simlab():
+    with SimLab("t4-jellyfin", bare=("talos",)) as lab:
+        yield lab
+
+
+@pytest.fixture
+def talos_ground(plain_talos_simlab, tmp_path):
+    """A T4 lab whose node runs an image and a configuration without a word of GPUs; all else is done."""
+    return Ground(plain_talos_simlab, tmp_path, layers=("talos",)).reset()
+
+
+@pytest.fixture(scope="session")
 def bare_cluster_simlab():
     with SimLab("t4-jellyfin", bare=("cluster",)) as lab:
         yield lab
@@ -260,3 +272,15 @@ def grant(ground):
         if obj["metadata"]["name"] == "labproof-provisioner":
             cluster.create(kind, obj)
     return ground
+
+
+@pytest.fixture(scope="session")
+def whole_bare_simlab():
+    with SimLab("t4-jellyfin", bare=True) as lab:
+        yield lab
+
+
+@pytest.fixture
+def whole_ground(whole_bare_simlab, tmp_path):
+    """A T4 lab that nobody provisioned, from the host's firmware up."""
+    return Ground(whole_bare_simlab, tmp_path, layers=LAYERS).reset()

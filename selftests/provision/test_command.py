@@ -104,6 +104,14 @@ def test_a_real_kill_and_then_on_and_back(declared, ground, lines):
     assert "nothing to undo" in run(declared, "--undo", "--allow", "all").stdout
 
 
+def test_the_header_says_that_the_run_may_write(declared):
+    ran = run(declared, "-m", "host", "--provision", "--allow", "host-files")
+    assert "reads, and writes what --allow names, for host pve5" in ran.stdout
+    assert "reads only" not in ran.stdout
+    assert "one read-only script" not in ran.stdout
+    assert "reads only" in run(declared, "--plan").stdout
+
+
 def test_an_undo_that_is_refused_is_a_failure(declared, ground):
     assert run(declared, "-m", "proxmox", "--provision", "--allow", "all").returncode == 0
     ground.host["files"]["/etc/default/grub"]["text"] += "# me\n"

@@ -113,14 +113,40 @@ def test_a_vm_that_would_take_an_unknown_group_at_the_next_boot(ground):
     unchanged(ground, ground.world())
 
 
-def test_a_twin_that_stays_with_the_host(ground):
-    """`ids=` would take it along."""
+def test_a_twin_stays_with_the_host(ground):
+    """`ids=` would take it along: the declared card is bound by its address."""
     ground.host["pci"]["0000:5f:00.0"] = {
         "id": "10de:1eb8", "subsystem": "10de:12a2", "class": "0x030200", "revision": "0xa1", "parent": "0000:5d:00.0",
     }  # fmt: skip
     ground.sim.world.boot_host("pve5")
-    assert "0000:5f:00.0" in refusals(ground)["P25"]
-    unchanged(ground, ground.world())
+    before = ground.world()
+    outcome = ground.provision()
+    assert outcome.complete, "\n".join(outcome.lines)
+    after = ground.world()
+    assert after["drivers"][T4] == "vfio-pci"
+    assert after["drivers"]["0000:5f:00.0"] == "nouveau"
+    assert "ids=" not in after["files"]["/etc/modprobe.d/labproof-vfio.conf"][0]
+    assert ground.plan().empty
+    assert ground.undo().complete
+    assert ground.world() == before
+
+
+def test_the_console_is_lost_only_by_its_own_word(ground):
+    """An iGPU is boot_vga when nothing else shows the console: `all` is not enough to take it."""
+    ground.reset("igpu-on-host")
+    ground.host["firmware"]["primary_display"] = "0000:00:02.0"
+    ground.host["pci"]["0000:00:02.0"]["class"] = "0x030000"
+    ground.sim.world.boot_host("pve5")
+    before = ground.world()
+    outcome = ground.provision()
+    assert outcome.changed == 0
+    assert "missing --allow console-loss" in "\n".join(outcome.lines)
+    assert ground.world() == before
+    outcome = ground.provision(allow={*ORDINARY, "console-loss"})
+    assert outcome.complete, "\n".join(outcome.lines)
+    assert ground.world()["drivers"]["0000:00:02.0"] == "vfio-pci"
+    assert ground.undo(allow={*ORDINARY, "console-loss"}).complete
+    assert ground.world() == before
 
 
 def test_somebody_elses_ids_are_not_overridden(ground):
@@ -196,6 +222,16 @@ def test_a_locked_vm(host_done):
 
 
 def test_a_vm_of_the_ha_manager(host_done):
+    """Its tasks are only requests: what counts is that it stopped, and that it runs."""
+    host_done.host["pve"]["ha"]["1105"] = {"managed": True, "state": "started"}
+    outcome = host_done.provision()
+    assert outcome.complete, "\n".join(outcome.lines)
+    assert host_done.host["pve"]["ha"]["1105"]["state"] == "started"
+
+
+def test_a_vm_of_the_ha_manager_with_a_raw_address(host_done):
+    host_done.as_root()
+    host_done.patch = {**host_done.patch, "vms": {"moody-good": {"mapping": None}}}
     host_done.host["pve"]["ha"]["1105"] = {"managed": True, "state": "started"}
     assert "refused (P49)" in vm_unchanged(host_done)
 

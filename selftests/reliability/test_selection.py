@@ -20,7 +20,7 @@ MARKS = {
     "host and vm": set(), "not host": {"vm", "talos", "kubernetes", "workload", "transcode", "metrics", "apps"},
     "metrics": {"metrics"}, "apps": {"apps"},
 }  # fmt: skip
-EMPTY = ("gitops",)
+EMPTY = ("gitops",)  # the T4 lab declares no Flux
 #: Reverses what the suite would run; loaded with -p, as a plugin that shuffles would be.
 REVERSING = """
 import pytest

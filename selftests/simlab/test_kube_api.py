@@ -14,6 +14,7 @@ import yaml
 from kubernetes import client, config, watch
 from kubernetes.stream import stream
 
+from labproof.simlab.kube import protobuf_bodies
 from labproof.simlab.kube.cluster import SimCluster
 from labproof.simlab.kube.patch import merge_patch
 from labproof.simlab.kube.server import kubeconfig, serve
@@ -360,3 +361,30 @@ def test_kubectl_by_hand(fresh, tmp_path):
     if "Client Version: v1.1" not in kubectl("version") and "Client Version: v1.2" not in kubectl("version"):
         assert "Tesla T4" in kubectl("-n", "labproof", "exec", "labproof-probe", "--", "nvidia-smi", "-L")
     assert "deleted" in kubectl("-n", "labproof", "delete", "pod", "labproof-probe")
+    assert "yes" in kubectl("auth", "can-i", "delete", "nodes")
+
+
+@pytest.mark.skipif(KUBECTL is None, reason="no kubectl on this machine")
+def test_kubectl_asks_what_the_shipped_role_may(fresh, tmp_path):
+    """Its typed clients send protobuf, which a real server takes."""
+    environment = {"KUBECONFIG": fresh.kubeconfig(tmp_path, "labproof"), "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+
+    def asks(*argv):
+        done = subprocess.run([KUBECTL, "auth", *argv], env=environment, capture_output=True, text=True, timeout=30)
+        return done.stdout.strip()
+
+    assert asks("can-i", "list", "pods") == "yes"
+    assert asks("can-i", "delete", "nodes") == "no"
+    assert asks("can-i", "get", "pods/log", "-n", "nvidia-device-plugin") == "yes"
+    assert asks("can-i", "get", "pods", "--subresource=log", "-n", "media") == "no"
+    assert "runtimeclasses.node.k8s.io" in asks("can-i", "--list")
+    assert "labproof" in asks("whoami")
+
+
+def test_a_body_that_is_no_envelope():
+    with pytest.raises(protobuf_bodies.Undecodable, match="expected prefix"):
+        protobuf_bodies.decode(b"{}")
+    with pytest.raises(protobuf_bodies.Undecodable, match="EOF"):
+        protobuf_bodies.decode(b"k8s\x00\x0a\x7fxx")
+    with pytest.raises(protobuf_bodies.Undecodable, match="Secret"):
+        protobuf_bodies.decode(b"k8s\x00\x0a\x0c\x0a\x02v1\x12\x06Secret")

@@ -446,3 +446,33 @@ def test_a_dead_containerd_as_recorded():
         made.close()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("name", "what"), [("s13e-kubelet-back", "kubelet"), ("s15b-back", "containerd")])
+def test_a_node_that_came_back_as_recorded(name, what):
+    raw = recorded(name)
+
+    async def scenario():
+        inputs = {"h2-node": {"containerd": {"running": what != "containerd"}}}
+        made = cluster(two=False, nodes=inputs)
+        plug(made)
+        if what == "kubelet":
+            stop_kubelet(made, "h2-node")
+            for _ in range(3000):
+                if made.store.get("nodes", "h2-node")["status"]["conditions"][-1]["status"] == "Unknown":
+                    break
+                await asyncio.sleep(0.001)
+            made.kubelets["h2-node"].stopped = False
+        else:
+            inputs["h2-node"]["containerd"]["running"] = True
+        made.post_node("h2-node")
+        ours = made.store.get("nodes", "h2-node")
+        assert plain(ours["status"]["conditions"]) == plain(raw["node_conditions"])
+        assert (ours["spec"].get("taints") or None) == raw["node_taints"]
+        ready, taints, numbers = raw["observed"][-1][1]
+        assert [ours["status"]["conditions"][-1][key] for key in ("status", "reason", "message")] == ready[0:3]
+        assert taints == []
+        assert [ours["status"][part][GPU] for part in ("capacity", "allocatable")] == numbers
+        made.close()
+
+    asyncio.run(scenario())

@@ -219,7 +219,7 @@ def test_killed_run_leaves_nothing_on_the_card(box):
 
 
 def test_arguments_outside_the_model_are_said_to_be(box):
-    for words in (["-vf", "boxblur=5"], ["-zerolatency", "1"], ["-c:v", "h264_vaapi"]):
+    for words in (["-vf", "boxblur=5"], ["-zerolatency", "1"]):
         ran = box.ffmpeg(*LAVFI, *words, "/tmp/x.mp4")
         assert ran.status in (1, 8)
         assert "not simulated" in ran.err or "No such filter" in ran.err

@@ -25,6 +25,7 @@ _SUFFIX = {"nvenc": "_nvenc", "vaapi": "_vaapi", "qsv": "_qsv", "amf": "_amf", "
     causes=("W58", "W107"),
     wants=("app:jellyfin", "app:jellyfin:acceleration"),
     after=("APP-ANSWER-001",),
+    upon=("workload",),
 )
 def jellyfin_is_configured(subject: Subject) -> Judgement:
     """Type, and whether it may encode with it at all."""
@@ -93,6 +94,7 @@ def jellyfin_uses_the_card(subject: Subject) -> Judgement:
     causes=("W108",),
     wants=("app:frigate", "app:frigate:hwaccel"),
     after=("APP-ANSWER-001",),
+    upon=("workload",),
 )
 def frigate_decodes_on_the_card(subject: Subject) -> Judgement:
     """Each enabled camera's own arguments: those of a camera or an input win over the common ones."""
@@ -121,6 +123,7 @@ def frigate_decodes_on_the_card(subject: Subject) -> Judgement:
     causes=("W109",),
     wants=("app:frigate", "app:frigate:detector"),
     after=("APP-ANSWER-001",),
+    upon=("workload",),
 )
 def frigate_detects_on_the_card(subject: Subject) -> Judgement:
     """A detector of the declared type that has inferred something."""
@@ -145,6 +148,7 @@ def frigate_detects_on_the_card(subject: Subject) -> Judgement:
     causes=("W60",),
     wants=("app:frigate",),
     after=("APP-ANSWER-001",),
+    upon=("workload",),
 )
 def frigate_reads_the_card(subject: Subject) -> Judgement:
     """Empty figures are a reading that failed once and is not tried again for an hour."""
@@ -169,6 +173,7 @@ def frigate_reads_the_card(subject: Subject) -> Judgement:
     causes=("W50",),
     wants=("app:frigate",),
     after=("APP-ANSWER-001",),
+    upon=("workload",),
 )
 def frigate_has_shared_memory(subject: Subject) -> Judgement:
     """Its own arithmetic (`min_shm`) against the size of /dev/shm; older releases do not tell and pass."""

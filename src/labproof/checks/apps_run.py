@@ -20,6 +20,7 @@ _NO_ANSWER = ("unavailable", "refused", "timeout", "reset", "dns", "tls", "proto
     scope="app",
     reads=("apps",),
     causes=("W105",),
+    upon=("workload",),
 )
 def app_runs(subject: Subject) -> Judgement:
     """A running pod of the declared workload, unless its owner put it to rest."""
@@ -49,6 +50,7 @@ def app_runs(subject: Subject) -> Judgement:
     reads=("apps",),
     causes=("W106",),
     after=("APP-RUN-001",),
+    upon=("workload",),
 )
 def app_answers(subject: Subject) -> Judgement:
     """Some answer on its port; a refused key or a missing right is not the app's fault."""
@@ -70,6 +72,7 @@ def app_answers(subject: Subject) -> Judgement:
     reads=("apps",),
     causes=("W111",),
     after=("APP-RUN-001",),
+    upon=("workload",),
 )
 def images_are_fixed(subject: Subject) -> Judgement:
     """A digest, or a tag other than `latest`: no tag means `latest`."""

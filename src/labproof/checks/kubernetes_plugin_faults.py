@@ -15,11 +15,11 @@ from labproof.facts.refusal import Because, classify_refusal
 from labproof.facts.scheduler_message import Why
 
 #: Every cause these detectors can name: clauses that ask here list them.
-PLACEMENT_CAUSES = ("K13", "K14", "K16", "K23", "K33", "K59", "K76", "K90", "K91", "K94")
+PLACEMENT_CAUSES = ("K13", "K14", "K16", "K23", "K33", "K59", "K74", "K76", "K90", "K91", "K94")
 POD_CAUSES = (
     "K01", "K02", "K04", "K05", "K20", "K21", "K22", "K26", "K34", "K49", "K75", "K91", "K93",
 )  # fmt: skip
-SILENT_CAUSES = ("K10", "K19", "K21", "K38", "K39", "K70", "K91")
+SILENT_CAUSES = ("K10", "K19", "K21", "K38", "K39", "K51", "K52", "K70", "K91")
 
 # What a log line of a plugin that does not stay up means. The order decides: a configuration error is printed beside
 # the generic "unable to load config", a missing runtime beside "invalid device discovery strategy".
@@ -85,6 +85,8 @@ def _selector_problem(view: NodeView, daemonset: DaemonSetFacts, counted: Eviden
     cause = "K13"
     if any(k.startswith("extensions.talos.dev/") for k in keys if k in daemonset.node_selector):
         cause = "K76"
+    elif any(k.startswith("intel.feature.node.kubernetes.io/") for k in keys):
+        cause = "K74"  # the chart's own selector, which only NFD with its rule satisfies
     elif "feature.node.kubernetes.io/pci-10de.present" in keys and has_class_vendor_label(labels, "10de"):
         cause = "K14"
     elif any(k.startswith("feature.node.kubernetes.io/") for k in keys) and view.daemonsets("nfd-worker"):
@@ -186,7 +188,12 @@ def silent_problem(view: NodeView) -> Problem:
     twin = resource.removesuffix(".shared") if resource.endswith(".shared") else f"{resource}.shared"
     if node.allocatable.get(twin, 0) > 0:
         return Problem("K10", node.name, (numbers,), view.values())
+    domain = f"{resource.partition('/')[0]}/"
+    drivers = [k for k, n in node.allocatable.items() if k.startswith(domain) and n > 0 and "monitoring" not in k]
+    if view.cluster.plugin.flavour == "intel" and drivers:  # i915 asked for, the node runs xe, or the other way round
+        return Problem("K51", node.name, (numbers,), view.values())
     for kind, cause in (
+        (Line.NO_DRM, "K52"),
         (Line.NVML, "K21"),
         (Line.NO_RUNTIME, "K19"),
         (Line.NO_DEVICES, "K19"),

@@ -80,10 +80,26 @@ def _expected(view: NodeView) -> tuple[int | None, str]:
     if live is not None:
         each = live[0].slots_per_card(view.cluster.plugin.resource_name)
         return view.cards * each, f"{view.cards} cards x {each} (live configuration)"
+    shared = intel_sharing(view)
+    if shared is not None:
+        return view.cards * shared[0], f"{view.cards} cards x {shared[0]} ({shared[1]})"
     if view.cluster.plugin.flavour == "generic" and sharing.strategy == "none":
         return None, "a generic plugin's count is its own"
     each = sharing.replicas if sharing.strategy != "none" else 1
     return view.cards * each, f"{view.cards} cards x {each} (lab.yaml)"
+
+
+def intel_sharing(view: NodeView) -> tuple[int, str] | None:
+    """sharedDevNum of the Intel plugin on this node and where it stands, None for other plugins.
+
+    From the operator's resource, else from the DaemonSet's own argument.
+    """
+    if view.cluster.plugin.flavour != "intel":
+        return None
+    for plugin in view.facts.gpu_device_plugins.value or ():
+        if view.name in plugin.nodes:
+            return plugin.shared, f"sharedDevNum of GpuDevicePlugin {plugin.name}"
+    return None
 
 
 # ------------------------------------------------------------------ holders

@@ -153,7 +153,7 @@ def series_name_the_card(subject: Subject) -> Judgement:
     cards = by_card(series)
     named = {uuid: next(iter(found.values())).labels for uuid, found in cards.items()}
     ours = [uuid for uuid, labels in named.items() if _same_model(labels.get("modelName", ""), row.name)]
-    wanted = _declared(subject)
+    wanted = _place(subject)
     seen = ", ".join(f"{labels.get('modelName')} {uuid}" for uuid, labels in named.items()) or "no card"
     told = Evidence(exporter.series.source, f"{len(ours)} of {wanted} {row.name}: {seen}")
     if len(ours) < wanted:
@@ -168,11 +168,14 @@ def series_name_the_card(subject: Subject) -> Judgement:
     return Pass((told,))
 
 
-def _declared(subject: Subject) -> int:
+def _place(subject: Subject) -> int:
+    """The chain's place among the node's cards of its model, from 1: a lost second card is no fault of the first."""
     from labproof.inventory.chains import chains_of
 
     gpu = subject.chain.gpu
-    return sum(1 for c in chains_of(subject.lab) if c.node == subject.chain.node and c.gpu.device == gpu.device)
+    here = [c for c in chains_of(subject.lab) if c.node is not None and c.node.name == subject.node.name]
+    alike = [c.id for c in here if c.gpu.device == gpu.device]
+    return alike.index(subject.chain.id) + 1
 
 
 def _same_model(seen: str, wanted: str) -> bool:

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from labproof.facts.apps import AppFacts
 from labproof.facts.bundle import Facts
+from labproof.facts.gitops import GitOpsFacts
 from labproof.facts.host import HostFacts
 from labproof.facts.kubernetes import ClusterFacts
 from labproof.facts.metrics import MetricsFacts
@@ -104,6 +105,11 @@ class Subject:
         if found is None:
             raise Unjudged(absent("apps", f"{self.target.name} was not read"))
         return found
+
+    @property
+    def gitops_facts(self) -> GitOpsFacts:
+        """The declared Flux objects."""
+        return need(self.facts.gitops(self.cluster.name), f"Flux in {self.cluster.name}")
 
     @property
     def metrics_facts(self) -> MetricsFacts:

@@ -125,7 +125,7 @@ def encode_proof(facts: TranscodeFacts, run: Run) -> Proof:
     """Proof of an encode: NVENC's own lines, sessions or encoder use above the baseline, CPU time."""
     by_nvenc = tuple(f"-> {m.encoder}" for m in run.mappings if m.encoder.endswith("_nvenc"))
     log = (*by_nvenc, *(name for name in run.hardware if name != "NVDEC frames")) if by_nvenc else ()
-    return Proof(log, *_moved(run, (("encoder sessions", _sessions), ("encoder %", _encoder))), _cpu_ratio(facts, run))
+    return Proof(log, *_moved(run, (("encoder sessions", _sessions), ("encoder %", _encoder))), cpu_ratio(facts, run))
 
 
 def decode_proof(facts: TranscodeFacts, run: Run) -> Proof:
@@ -133,7 +133,7 @@ def decode_proof(facts: TranscodeFacts, run: Run) -> Proof:
     graph = next((run.ran.argv[i + 1] for i, word in enumerate(run.ran.argv[:-1]) if word == "-vf"), "")
     filters = tuple(f.partition("=")[0] for f in graph.split(",") if f.startswith(("hwdownload", "scale_cuda")))
     log = tuple(f"{name} took the frames" for name in filters) if run.ran.ok else ()
-    return Proof((*log, *run.hardware), *_moved(run, (("decoder %", _decoder),)), _cpu_ratio(facts, run))
+    return Proof((*log, *run.hardware), *_moved(run, (("decoder %", _decoder),)), cpu_ratio(facts, run))
 
 
 def _sessions(sample: Sample) -> int | None:
@@ -163,7 +163,8 @@ def _moved(run: Run, counters: tuple[tuple[str, Callable[[Sample], int | None]],
     return ", ".join(moved), read
 
 
-def _cpu_ratio(facts: TranscodeFacts, run: Run) -> float | None:
+def cpu_ratio(facts: TranscodeFacts, run: Run) -> float | None:
+    """CPU time per frame against the software reference in the same pod, None without one."""
     reference = facts.of("software")
     if reference is None or reference.cost.value is None or run.cost.value is None:
         return None
@@ -182,7 +183,7 @@ def output_problems(subject: Subject, facts: TranscodeFacts, run: Run) -> list[t
     if stream is not None:
         if stream.frames is not None and stream.frames != run.wanted_frames:
             found.append(("W70", Evidence("ffprobe -count_frames", f"{stream.frames} of {run.wanted_frames} frames")))
-        wrong_tag = stream.encoder and "nvenc" not in stream.encoder
+        wrong_tag = stream.encoder and not any(word in stream.encoder for word in ("nvenc", "vaapi", "qsv"))
         if stream.codec != run.codec or wrong_tag:
             found.append(("W71", Evidence("ffprobe", f"{stream.codec} by {stream.encoder or 'nobody told'}")))
     elif run.ran.ok and run.ran.argv[-1] != "-":

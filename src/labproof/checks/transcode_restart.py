@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from labproof.checks.judgement import Evidence, Fail, Judgement, Pass, Problem
-from labproof.checks.registry import BLOCKING, clause_check
+from labproof.checks.registry import DEGRADED, clause_check
 from labproof.checks.subject import Subject
 from labproof.facts.reading import need
 
@@ -11,7 +11,7 @@ from labproof.facts.reading import need
 @clause_check(
     "CODEC-RESTART-001",
     title="The card survives restarts of its VM",
-    severity=BLOCKING,
+    severity=DEGRADED,
     scope="chain",
     reads=("vm", "talos", "kubernetes", "workload", "transcode"),
     causes=("T80",),

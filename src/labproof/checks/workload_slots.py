@@ -56,7 +56,7 @@ def overflow_pod_waits(subject: Subject) -> Judgement:
     scope="chain",
     reads=("workload",),
     causes=("K12",),
-    wants=("sharing", "device-plugin"),
+    wants=("nvidia", "sharing", "device-plugin"),
     after=("POD-RUN-001",),
 )
 def two_slots_are_refused(subject: Subject) -> Judgement:

@@ -133,6 +133,32 @@ class Ollama:
 
 
 @dataclass(frozen=True)
+class MediaSession:
+    """A session of Plex or Emby that transcodes video now."""
+
+    title: str
+    decoder: str
+    encoder: str
+    hardware: bool
+
+
+@dataclass(frozen=True)
+class ModelServer:
+    """An OpenAI-style server: the models it lists, and the rate of our own short completion."""
+
+    names: tuple[str, ...]
+    tokens_per_s: float | None = None
+
+
+@dataclass(frozen=True)
+class TorchDevice:
+    """A device that ComfyUI works on; `type` is cuda, cpu, xpu ..."""
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True)
 class AppFacts:
     """One declared app.
 
@@ -140,6 +166,7 @@ class AppFacts:
         replicas: what its workload asks for; absent when there is no such workload (a bare pod may be there).
         pod: absent when it has none.
         where: how it was asked.
+        log: of Immich's machine learning only: the lines that name its execution providers.
         answer: whether it answered at all; kind `auth` or `forbidden` when it refused our key.
     """
 
@@ -152,6 +179,10 @@ class AppFacts:
     jellyfin: Reading[Jellyfin] = NOT_ASKED
     frigate: Reading[Frigate] = NOT_ASKED
     ollama: Reading[Ollama] = NOT_ASKED
+    sessions: Reading[tuple[MediaSession, ...]] = NOT_ASKED
+    models: Reading[ModelServer] = NOT_ASKED
+    devices: Reading[tuple[TorchDevice, ...]] = NOT_ASKED
+    log: Reading[str] = NOT_ASKED
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from labproof.facts.apps import AppsFacts
+from labproof.facts.gitops import GitOpsFacts
 from labproof.facts.host import HostFacts
 from labproof.facts.kubernetes import ClusterFacts
 from labproof.facts.metrics import MetricsFacts
@@ -30,6 +31,7 @@ SHAPES: dict[str, type] = {
     "metrics": MetricsFacts,
     "restart": RestartFacts,
     "apps": AppsFacts,
+    "gitops": GitOpsFacts,
 }
 
 #: Section kind of each layer, from the bottom up.
@@ -42,6 +44,7 @@ KIND_OF = {
     "transcode": "transcode",
     "metrics": "metrics",
     "apps": "apps",
+    "gitops": "gitops",
 }
 
 
@@ -100,6 +103,10 @@ class Facts:
     def apps(self, cluster: str) -> Reading[AppsFacts]:
         """The declared apps of a cluster, by its declared name."""
         return self._store.section("apps", cluster, AppsFacts)
+
+    def gitops(self, cluster: str) -> Reading[GitOpsFacts]:
+        """The declared Flux objects of a cluster, by its declared name."""
+        return self._store.section("gitops", cluster, GitOpsFacts)
 
 
 class _Moved(FactsStore):

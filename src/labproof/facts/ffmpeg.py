@@ -176,6 +176,9 @@ HARDWARE_LINES: dict[str, re.Pattern[str]] = {
     "NVENC opened": re.compile(r"Nvenc initialized successfully|supports NVENC"),
     "zero copy": re.compile(r"Using input frames context \(format cuda\) with \w+ encoder"),
     "NVDEC frames": re.compile(r"Reinit context to \d+x\d+, pix_fmt: cuda|NVDEC capabilities:"),
+    "VA encode": re.compile(r"Using VAAPI entrypoint VAEntrypointEncSlice|Initialize MFX session"),
+    "VA zero copy": re.compile(r"Using input frames context \(format (?:vaapi|qsv)\) with \w+ encoder"),
+    "VA frames": re.compile(r"Reinit context to \d+x\d+, pix_fmt: vaapi"),
 }
 
 #: Lines that tell of a decoder that went on in software although hardware was asked for [facts transcode 2.2].

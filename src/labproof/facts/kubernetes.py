@@ -9,6 +9,7 @@ from labproof.facts.kubernetes_objects import (
     ConfigMapFacts,
     DaemonSetFacts,
     EventFacts,
+    GpuDevicePluginFacts,
     NamespaceFacts,
     NodeFacts,
     PodFacts,
@@ -88,6 +89,7 @@ class ClusterFacts:
         admission: dry run of the probe pod.
         logs: plugin, GFD and config-manager logs, current and previous; each container's log is a reading of its own.
         cluster_policy: asked for flavour `gpu-operator` only.
+        gpu_device_plugins: asked for flavour `intel` only; absent where Intel's operator is not installed.
     """
 
     name: str
@@ -104,6 +106,7 @@ class ClusterFacts:
     admission: Reading[Admission] = NOT_ASKED
     logs: tuple[Reading[PluginLog], ...] = ()
     cluster_policy: Reading[tuple[ClusterPolicyFacts, ...]] = NOT_ASKED
+    gpu_device_plugins: Reading[tuple[GpuDevicePluginFacts, ...]] = NOT_ASKED
 
 
 def holders(pods: tuple[PodFacts, ...], resource: str | None = None, node: str | None = None) -> tuple[Holder, ...]:

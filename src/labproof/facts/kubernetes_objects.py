@@ -235,6 +235,27 @@ class DaemonSetFacts:
 
 
 @dataclass(frozen=True)
+class GpuDevicePluginFacts:
+    """A GpuDevicePlugin of Intel's operator: what it asks for, and what the operator says of it.
+
+    Attributes:
+        shared: `sharedDevNum`; monitoring: `enableMonitoring`; monitoring_mode: `monitoringMode`, empty when not set.
+        desired, ready: of the DaemonSet it stands for; nodes: where its pods are.
+    """
+
+    name: str
+    image: str
+    shared: int
+    monitoring: bool
+    monitoring_mode: str
+    node_selector: dict[str, str]
+    daemonset: str
+    desired: int
+    ready: int
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ConfigMapFacts:
     """A ConfigMap that a GPU component mounts or the operator names; others are not kept."""
 

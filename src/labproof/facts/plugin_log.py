@@ -37,6 +37,7 @@ class Line(StrEnum):
     NO_DRIVER_ROOT = "driver libraries not found"
     DRIVER_WAIT = "driver not validated"
     TOOLKIT_WAIT = "toolkit not ready"
+    NO_DRM = "no DRM device found"
 
 
 # Suffixes and fragments only: the wrapping of Go errors changes with every release.
@@ -58,6 +59,8 @@ _LINES: tuple[tuple[Line, re.Pattern[str]], ...] = (
     (Line.XID, re.compile(r"XidCriticalError: Xid=(\d+)")),
     (Line.UNHEALTHY, re.compile(r"device marked unhealthy: (\S+)")),
     (Line.REGISTERED, re.compile(r"Registered device plugin for '([^']+)' with Kubelet")),
+    (Line.REGISTERED, re.compile(r"Device plugin for (\S+) registered")),  # Intel's
+    (Line.NO_DRM, re.compile(r"Failed to scan|Can't read sysfs folder|Not compatible device: (\S+)")),
     (Line.NO_API, re.compile(r"dial tcp \S+:(?:6?443|7445): (?:i/o timeout|connect: connection )")),
     (Line.DRIVER_WAIT, re.compile(r"failed to validate the driver, retrying")),
     (Line.TOOLKIT_WAIT, re.compile(r"waiting for nvidia container stack to be setup")),

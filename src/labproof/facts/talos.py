@@ -140,6 +140,7 @@ class TalosFacts:
     cmdline: Reading[str]
     kernel_log: Reading[KernelLog]
     cdi_specs: Reading[tuple[str, ...]] = NOT_ASKED  # names in /run/cdi
+    dri_links: Reading[tuple[tuple[str, str], ...]] = NOT_ASKED  # names in /dev/dri/by-path, and the node of each
     host_tools: Reading[tuple[str, ...]] = NOT_ASKED  # nvidia-* names in /usr/bin
     firmware: Reading[tuple[str, ...]] = NOT_ASKED  # driver versions under /usr/lib/firmware/nvidia
     install_image: Reading[str] = NOT_ASKED  # machine.install.image; os:admin

@@ -31,6 +31,9 @@ class Sample:
     memory_free: int | None
     temperature: int | None = None
     slowdowns: tuple[str, ...] | None = None  # active clock event reasons: hw_slowdown, sw_thermal_slowdown ...
+    engines: tuple[tuple[str, int], ...] = ()  # engine, time or cycles it worked for our process; empty: not told
+    clock_mhz: int | None = None  # actual frequency of the GPU
+    idle_ms: int | None = None  # residency of its idle power state (rc6)
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,9 @@ class TranscodeFacts:
     uuids: tuple[str, ...] = ()
     created: tuple[str, ...] = ()
     left_behind: tuple[str, ...] = ()
+    render_node: Reading[str] = NOT_ASKED  # Intel and AMD: the node of the chain's card
+    kernel_driver: Reading[str] = NOT_ASKED  # i915, xe, amdgpu
+    kernel: Reading[str] = NOT_ASKED  # release of the running kernel
 
     def of(self, name: str) -> Run | None:
         """The run of that name, None when it was not made."""

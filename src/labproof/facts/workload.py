@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from labproof.facts.dri import DriSeen, VaInfo
 from labproof.facts.nvidia_smi import SmiReport
 from labproof.facts.pod_command import Ran
 from labproof.facts.pod_outcome import PodOutcome
@@ -123,6 +124,7 @@ class LeakSeen:
     pod: PodSeen
     devices: Reading[tuple[str, ...]]  # /dev/nvidia* in it
     listed: Reading[Ran]  # nvidia-smi -L in it
+    dri: Reading[tuple[str, ...]] = NOT_ASKED  # nodes under /dev/dri in it; Intel and AMD chains only
 
 
 @dataclass(frozen=True)
@@ -207,6 +209,9 @@ class WorkloadFacts:
     devices: Reading[tuple[DeviceSeen, ...]] = NOT_ASKED
     libraries: Reading[tuple[str, ...]] = NOT_ASKED  # paths of driver libraries that exist
     floors: Reading[Floors] = NOT_ASKED
+    dri: Reading[DriSeen] = NOT_ASKED  # Intel and AMD chains only, and so the next two
+    vainfo: Reading[VaInfo] = NOT_ASKED
+    opencl: Reading[Ran] = NOT_ASKED  # a filter of ffmpeg on an OpenCL device derived from the VA-API one
     vector_add: Reading[PodSeen] = NOT_ASKED
     vram: Reading[VramSeen] = NOT_ASKED
     leak: Reading[LeakSeen] = NOT_ASKED

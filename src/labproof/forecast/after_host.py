@@ -96,9 +96,15 @@ def _numbered(facts: HostFacts, groups: list[list[str]], numbers: list[int]) -> 
         held = next((before[n] for n in numbers if members[0] in before[n].devices), None)
         found.append(replace(held or IommuGroup(first + index, ()), number=first + index, devices=tuple(members)))
         of |= dict.fromkeys(members, first + index)
+    node_of = {f"/dev/vfio/{d.iommu_group}": f"/dev/vfio/{of.get(d.address)}" for d in facts.pci.value or ()}
+    qemu = facts.qemu
+    if qemu.value is not None:
+        renamed = (replace(q, vfio_files=tuple(node_of.get(f, f) for f in q.vfio_files)) for q in qemu.value)
+        qemu = replace(qemu, value=tuple(renamed))
     pci = tuple(replace(d, iommu_group=of.get(d.address)) for d in facts.pci.value or ())
     return replace(
         facts,
         iommu_groups=replace(facts.iommu_groups, value=tuple(found)),
         pci=replace(facts.pci, value=pci),
+        qemu=qemu,  # its VM is started anew and opens the group it then has
     )

@@ -43,8 +43,10 @@ def text(forecast: Forecast) -> str:
     if forecast.already:
         lines += ["", "Fails today already, and will then:"]
         lines += [f"  {clause} on {target}: {', '.join(causes)}" for clause, target, causes in forecast.already]
+    if forecast.notes:
+        lines.append("")
     for note in forecast.notes:
-        lines += ["", *_folded("note: ", note)]
+        lines += _folded("note: ", note)
     return "\n".join(lines) + "\n"
 
 

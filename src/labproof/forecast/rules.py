@@ -39,27 +39,35 @@ def _stale_mapping(today: Facts, after: Facts, plan: Plan, chain: Chain) -> Iter
     """A PCI mapping holds the group's number, and PVE refuses the start when it is another (facts proxmox P34)."""
     if chain.host is None or chain.vm is None or plan.of("kernel", chain.host.name) is None:
         return
-    pve, address = today.pve(chain.host.name).value, chain.gpu.address
+    pve, wanted = today.pve(chain.host.name).value, chain.vm.mapping
     host, moved = today.host(chain.host.name).value, after.host(chain.host.name).value
-    if pve is None or host is None or moved is None or address is None:
+    if pve is None or host is None or moved is None or wanted is None:
         return
-    wanted = chain.vm.mapping
     entries = [e for m in pve.mappings.value or () if m.id == wanted for e in m.entries if e.get("node") == pve.node]
-    held = {e["iommugroup"] for e in entries if "iommugroup" in e}
-    was, will = group_of(host, address), group_of(moved, address)
-    if wanted is None or not held or was == will or str(will) in held:
+    stale = [told for entry in entries for told in _moves(entry, host, moved)]
+    if not stale:
         return
     where = f"GET /cluster/mapping/pci?check-node={pve.node}"
-    told = (
-        Evidence(where, f"{wanted}: iommugroup {', '.join(sorted(held))}"),
-        Evidence(
-            "forecast", f"{address} is in group {was} today and will be in {will if will is not None else 'none'}"
-        ),
-    )
-    values = (("host", chain.host.name), ("vm", str(chain.vm.id or chain.vm.name)), ("address", address))
+    held = ", ".join(f"{e.get('path')} iommugroup {e['iommugroup']}" for e in entries if "iommugroup" in e)
+    told = (Evidence(where, f"{wanted}: {held}"), Evidence("forecast", "; ".join(stale)))
+    vm = str(chain.vm.id or chain.vm.name)
+    values = (("host", chain.host.name), ("vm", vm))
     yield "VM-MAPPING-001", chain.id, Fail((Problem("P34", f"mapping {wanted}", told, values),))
     if chain.vm.state == "always":
-        yield "VM-START-001", chain.id, Fail((Problem("P34", f"VM {chain.vm.id or chain.vm.name}", told, values),))
+        yield "VM-START-001", chain.id, Fail((Problem("P34", f"VM {vm}", told, values),))
+
+
+def _moves(entry: dict[str, str], host: HostFacts, moved: HostFacts) -> Iterator[str]:
+    """Devices of a mapping's entry that fit it today and will be in another group."""
+    number = entry.get("iommugroup")
+    for path in (entry.get("path") or "").split(";"):
+        device = next((d for d in host.pci.value or () if d.address in (path, f"{path}.0")), None)
+        if device is None or number is None or str(device.iommu_group) != number:
+            continue
+        will = group_of(moved, device.address)
+        if str(will) != number:
+            group = f"in group {will}" if will is not None else "in no group"
+            yield f"{device.address} is in group {number} today and will be {group}"
 
 
 def group_of(host: HostFacts, address: str) -> int | None:

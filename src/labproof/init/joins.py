@@ -123,13 +123,24 @@ def _own_cards(node: NodeSeen, looked_below: bool, traces: list[str]) -> list[Ca
     facts = node.talos.facts.value if node.talos is not None else None
     if facts is not None and facts.pci.value is not None:
         return [
-            Card(None, d.vendor_device, d.address, f"talosctl -n {node.name} get pcidevices", product=d.product)
+            Card(
+                None,
+                d.vendor_device,
+                d.address,
+                f"talosctl -n {node.name} get pcidevices",
+                tuple(o.vendor_device for o in facts.pci.value if o is not d and _slot(o.address) == _slot(d.address)),
+                product=d.product,
+            )
             for d in facts.pci.value
             if d.class_code.startswith("03") and d.vendor_device.partition(":")[0] in VENDORS
         ]
     if node.facts is None:
         return []
     return _told_by_kubernetes(node, node.facts, looked_below, traces)
+
+
+def _slot(address: str) -> str:
+    return address.rpartition(".")[0]
 
 
 def _told_by_kubernetes(node: NodeSeen, facts: NodeFacts, looked_below: bool, traces: list[str]) -> list[Card]:

@@ -109,6 +109,8 @@ def features_of(lab: Lab, target: Target) -> frozenset[str]:
             names.add("nvidia")
         if chain.gpu.device.startswith("8086:"):
             names.add("intel")
+        if chain.gpu.device.startswith(("8086:", "1002:")):
+            names.add("dri")
         if chain.gpu.power_limit_watts is not None:
             names.add("power-limit")
         if chain.gpu.functions:
@@ -141,6 +143,7 @@ def features_of(lab: Lab, target: Target) -> frozenset[str]:
             names.add("compute")
         if cluster.workloads:
             names.add("workloads")
+        names |= _of_media(cluster)
         if any(workload.vram_mib for workload in cluster.workloads):
             names.add("vram-budget")
         if cluster.compute and cluster.probe.vram_mib and cluster.probe.via == "pod":
@@ -165,3 +168,13 @@ def _metrics_features(metrics: Metrics) -> set[str]:
     if metrics.pods:
         names.add("metrics:pods")
     return names
+
+
+def _of_media(cluster: Cluster) -> set[str]:
+    """What is declared about the pod we look into and about VA-API."""
+    names = {"own-pod" if cluster.probe.via == "pod" else "owners-pod"}
+    if cluster.probe.vainfo:
+        names.add("vainfo")
+    wanted = {"low-power": cluster.transcode.low_power, "qsv": cluster.transcode.qsv,
+              "tone-mapping": cluster.transcode.tone_mapping, "subtitles": cluster.transcode.subtitles}  # fmt: skip
+    return names | {name for name, declared in wanted.items() if declared}

@@ -160,7 +160,7 @@ class Discovery(Declared):
 class Sharing(Declared):
     """Time-slicing of every card of the cluster."""
 
-    strategy: Literal["none", "time-slicing", "mps"] = "none"
+    strategy: Literal["none", "time-slicing", "mps", "shared"] = "none"  # shared: Intel's sharedDevNum
     replicas: int = Field(1, ge=1)
     rename: bool = False
 
@@ -208,6 +208,8 @@ class Probe(Declared):
     cuda_image: str = "nvcr.io/nvidia/k8s/cuda-sample:vectoradd-cuda12.5.0"
     ffmpeg: str = "/usr/lib/jellyfin-ffmpeg/ffmpeg"
     ffprobe: str = "/usr/lib/jellyfin-ffmpeg/ffprobe"
+    vainfo: str | None = "/usr/lib/jellyfin-ffmpeg/vainfo"  # null: the image has none
+    env: dict[str, str] = Field(default_factory=dict)  # what ffmpeg and vainfo need, e.g. LD_LIBRARY_PATH
     pull_policy: Literal["IfNotPresent", "Never", "Always"] = "IfNotPresent"
     pull_secret: str | None = None
     cpu: str = "2"
@@ -226,6 +228,10 @@ class Transcode(Declared):
     encode: tuple[str, ...] = ()
     decode: tuple[str, ...] = ()
     at_once: int | None = None  # default: slots free, at most sharing.replicas
+    low_power: bool = False  # Intel: low-power encoding with bit rate control, which needs HuC
+    qsv: bool = False  # Intel: apps use Quick Sync
+    tone_mapping: bool = False  # HDR is mapped on the card
+    subtitles: bool = False  # subtitles are burned in on the card
 
 
 class Cluster(Declared):

@@ -23,7 +23,8 @@ MARKS_OF = {
 }
 #: Further marks, by the beginning of the id.
 EXTRA_MARKS = dict.fromkeys(
-    ("POD-CUDA", "POD-VRAM", "POD-POWER", "CODEC-HEAT", "CODEC-KLOG", "TALOS-ONLY", "TALOS-SOAK"), ("compute",)
+    ("POD-CUDA", "POD-OPENCL", "POD-VRAM", "POD-POWER", "CODEC-HEAT", "CODEC-KLOG", "TALOS-ONLY", "TALOS-SOAK"),
+    ("compute",),
 )
 
 MARK_HELP = {

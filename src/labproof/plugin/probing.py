@@ -40,6 +40,9 @@ def add_probes(store: FactsStore, lab: Lab) -> None:
         if cluster.apps:
             probe = _guarded(f"apps of {cluster.name}", partial(_apps, lab, cluster))
             store.add_probe("apps", cluster.name, probe)
+        if cluster.gitops is not None:
+            probe = _guarded(f"Flux of {cluster.name}", partial(_gitops, lab, cluster))
+            store.add_probe("gitops", cluster.name, probe)
     for chain in chains_of(lab):
         if chain.cluster is not None:
             store.add_probe("workload", chain.id, _guarded("workload probe", partial(_workload, lab, chain)))
@@ -113,6 +116,12 @@ def _apps(lab: Lab, cluster: Cluster) -> Reading[Any]:
     from labproof.probes.apps import probe_apps
 
     return probe_apps(lab, cluster)
+
+
+def _gitops(lab: Lab, cluster: Cluster) -> Reading[Any]:
+    from labproof.probes.gitops import probe_gitops
+
+    return probe_gitops(lab, cluster)
 
 
 def _workload(lab: Lab, chain: Chain) -> Reading[Any]:

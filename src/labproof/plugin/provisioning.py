@@ -80,6 +80,12 @@ def _allowed(config: pytest.Config) -> frozenset[str]:
         raise pytest.UsageError(f"--allow: {unknown}") from None
 
 
+def may_write(config: pytest.Config) -> bool:
+    """Whether this run may change more than its own pods."""
+    option = config.getoption
+    return bool(option("--provision") or option("--undo") or RESTART in _words(config)) and not option("--plan")
+
+
 def header(config: pytest.Config) -> list[str]:
     """What the run may change, before its first packet."""
     option, lines = config.getoption, []

@@ -156,9 +156,11 @@ class Run:
         from labproof.report.announce import announcement
 
         faults = self.config.getoption("fault")
-        from labproof.plugin.provisioning import header
+        from labproof.plugin.provisioning import header, may_write
 
-        told = announcement(self.lab, self.choice.kind, self.choice.path, self.choice.fallback, faults)
+        told = announcement(
+            self.lab, self.choice.kind, self.choice.path, self.choice.fallback, faults, may_write=may_write(self.config)
+        )
         return [*told, *header(self.config)]
 
     def save_plan(self) -> None:

@@ -23,7 +23,7 @@ from labproof.facts.reading import Reading, absent, failed, value
 from labproof.facts.store import now
 from labproof.inventory.branches import App
 from labproof.inventory.models import Cluster, Lab
-from labproof.probes import app_frigate, app_jellyfin, app_ollama
+from labproof.probes import app_frigate, app_inference, app_jellyfin, app_ollama, app_sessions
 from labproof.probes.pods import lock_file
 
 Json = Mapping[str, Any]
@@ -36,7 +36,12 @@ _LOOKS: dict[str, Look] = {
     "jellyfin": app_jellyfin.look,
     "frigate": app_frigate.look,
     "ollama": app_ollama.look,
+    "plex": app_sessions.plex,
+    "emby": app_sessions.emby,
+    "openai": app_inference.openai,
+    "comfyui": app_inference.comfyui,
 }
+_TELLS = "xecution provider"  # lines of Immich's log that are kept
 _WORKLOADS = ("deployments", "statefulsets")
 
 
@@ -66,7 +71,8 @@ def _app(session: KubeSession, lab: Lab, cluster: Cluster, app: App, pods: list[
     facts = replace(facts, where=http.where)
     look = _LOOKS.get(app.kind)
     if look is None:
-        return facts
+        log = _log(session, pod)
+        return replace(facts, log=log, answer=Reading(log.state, "its log", log.source, log.why, log.at, log.kind))
     lock = FileLock(str(lock_file(cluster, pod.node)))
     try:
         lock.acquire(timeout=lab.timings.pod_start_s + lab.timings.transcode_s)
@@ -84,6 +90,18 @@ def _app(session: KubeSession, lab: Lab, cluster: Cluster, app: App, pods: list[
         lock.release()
 
 
+def _log(session: KubeSession, pod: AppPod) -> Reading[str]:
+    source = f"kubectl -n {pod.namespace} logs {pod.name}"
+    try:
+        found = session.log(pod.namespace, pod.name)
+    except TransportFailure as failure:
+        return failed(source, failure.answer or failure.text, failure.kind.value, now())
+    if found.content is None:
+        return failed(source, found.reason or "no log", "log", now())
+    lines = [line for line in found.content.decode("utf-8", "replace").splitlines() if _TELLS in line]
+    return value("\n".join(lines[-20:]), source, now())
+
+
 def _way(session: KubeSession, lab: Lab, app: App, pod: AppPod) -> AppHttp:
     key = app.api_key.get_secret_value() if app.api_key is not None else ""
     headers = _headers(app.kind, key, direct=app.url is not None) if key else {}
@@ -99,7 +117,7 @@ def _headers(kind: str, key: str, *, direct: bool) -> dict[str, str]:
     if kind in ("jellyfin", "emby"):
         return {"x-emby-token": key}
     if kind == "plex":
-        return {"x-plex-token": key}
+        return {"x-plex-token": key, "accept": "application/json"}
     return {"authorization": f"Bearer {key}"} if direct else {"x-api-key": key}
 
 

@@ -37,6 +37,7 @@ DAEMONSETS = "/apis/apps/v1/daemonsets"
 EVENTS = "/api/v1/events"
 RUNTIME_CLASSES = "/apis/node.k8s.io/v1/runtimeclasses"
 CLUSTER_POLICIES = "/apis/nvidia.com/v1/clusterpolicies"
+GPU_DEVICE_PLUGINS = "/apis/deviceplugin.intel.com/v1/gpudeviceplugins"
 #: Roles whose logs decide a cause.
 LOGGED_ROLES = frozenset({"plugin", "gfd", "validator"})
 #: Warnings about these kinds are kept wherever they happen; of the rest only the GPU stack's and GPU pods' own.
@@ -90,6 +91,7 @@ class _ClusterReader:
             admission=self._admission(),
             logs=tuple(self._logs(daemonsets, pods)),
             cluster_policy=self._cluster_policy(),
+            gpu_device_plugins=self._gpu_device_plugins(),
         )
         return value(facts, where, at)
 
@@ -122,7 +124,7 @@ class _ClusterReader:
         by_uid: dict[str, list[Json]] = {}
         for event in events.value or ():
             by_uid.setdefault(str((event.get("involvedObject") or {}).get("uid")), []).append(event)
-        stack = {d.namespace for d in daemonsets.value or ()}
+        stack = {d.namespace for d in daemonsets.value or ()} | {self.cluster.plugin.namespace or ""}
         declared = {w.name.partition("/")[0] for w in self.cluster.workloads}
         kept = []
         for raw in listed.value:
@@ -176,6 +178,14 @@ class _ClusterReader:
         if listed.kind == Kind.NOT_FOUND.value:  # the resource type itself is not served: no operator
             return absent(listed.source, "no ClusterPolicy resource in this cluster", listed.at)
         return _each(listed, read.cluster_policy)
+
+    def _gpu_device_plugins(self) -> Reading[Any]:
+        if self.cluster.plugin.flavour != "intel":
+            return NOT_ASKED
+        listed = self._list(GPU_DEVICE_PLUGINS)
+        if listed.kind == Kind.NOT_FOUND.value:  # the plain DaemonSet without an operator
+            return absent(listed.source, "no GpuDevicePlugin resource in this cluster", listed.at)
+        return _each(listed, read.gpu_device_plugin)
 
     # ---- looks at allocatable
 

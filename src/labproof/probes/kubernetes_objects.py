@@ -16,6 +16,7 @@ from labproof.facts.kubernetes_objects import (
     ContainerFacts,
     DaemonSetFacts,
     EventFacts,
+    GpuDevicePluginFacts,
     NamespaceFacts,
     NodeFacts,
     NodeImage,
@@ -205,6 +206,23 @@ def daemonset(raw: Json, role: str) -> DaemonSetFacts:
             str(v["configMap"].get("name") or "") for v in template.get("volumes") or () if v.get("configMap")
         ),
         host_paths=_host_paths(template),
+    )
+
+
+def gpu_device_plugin(raw: Json) -> GpuDevicePluginFacts:
+    """A GpuDevicePlugin of Intel's operator."""
+    spec, status = raw.get("spec") or {}, raw.get("status") or {}
+    return GpuDevicePluginFacts(
+        str((raw.get("metadata") or {}).get("name") or ""),
+        str(spec.get("image") or ""),
+        int(spec.get("sharedDevNum") or 1),
+        bool(spec.get("enableMonitoring")),
+        str(spec.get("monitoringMode") or ""),
+        {str(k): str(v) for k, v in (spec.get("nodeSelector") or {}).items()},
+        str((status.get("controlledDaemonSet") or {}).get("name") or ""),
+        int(status.get("desiredNumberScheduled") or 0),
+        int(status.get("numberReady") or 0),
+        tuple(str(n) for n in status.get("nodeNames") or ()),
     )
 
 

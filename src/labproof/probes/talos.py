@@ -132,6 +132,7 @@ def _read(asked: _Asked, name: str, began: float, version: Reading[TalosVersion]
         cmdline=asked.cmdline(),
         kernel_log=asked.kernel_log(),
         cdi_specs=asked.names("/run/cdi", lambda entry: entry.endswith((".yaml", ".json"))),
+        dri_links=asked.dri_links(),
         host_tools=asked.names("/usr/bin", lambda entry: entry.startswith("nvidia-")),
         firmware=asked.names("/usr/lib/firmware/nvidia", lambda entry: entry[:1].isdigit()),
         install_image=asked.install_image(),
@@ -261,6 +262,16 @@ class _Asked:
             return tuple(sorted(files, key=lambda file: file.path))
 
         return self.read("talosctl list -l -d 2 /dev", ask)
+
+    def dri_links(self) -> Reading[tuple[tuple[str, str], ...]]:
+        """`pci-0000:00:10.0-render` and the node it stands for: the number of a DRM node says nothing."""
+        folder = "/dev/dri/by-path"
+        return self.read(
+            f"talosctl list -l {folder}",
+            lambda s: tuple(
+                sorted((e.name, f"/dev/dri/{e.link.rpartition('/')[2]}") for e in s.list_dir(folder) if e.link)
+            ),
+        )
 
     def services(self) -> Reading[tuple[Service, ...]]:
         """All services with their last event."""

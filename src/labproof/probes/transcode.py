@@ -6,37 +6,29 @@ from lab.yaml; judging is left to the checks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from labproof.catalogue.gpus import capability
-from labproof.clients.errors import TransportFailure
-from labproof.facts import ffmpeg
 from labproof.facts.pod_command import Ran
-from labproof.facts.reading import NOT_ASKED, Reading, failed, value
+from labproof.facts.reading import Reading, failed, value
 from labproof.facts.store import now
-from labproof.facts.transcode import AtOnce, Run, Sample, TranscodeFacts
+from labproof.facts.transcode import AtOnce, Run, TranscodeFacts
 from labproof.facts.workload import PodSeen
 from labproof.inventory.chains import Chain
 from labproof.inventory.models import Lab
-from labproof.probes.pods import Busy, OwnPods
+from labproof.probes.pods import OwnPods
 from labproof.probes.pods_card import mates_on_card, settle_on_card
+from labproof.probes.pods_opened import in_own_pods
 from labproof.probes.transcode_commands import DECODE_LOOPS, Commands
 from labproof.probes.transcode_exporter import ExporterWatch
-from labproof.probes.transcode_sampling import Sampler, telling
-from labproof.probes.workload import Ground, declared_pod, explain, not_asked, runs, survey
+from labproof.probes.transcode_runs import Maker, Worker, read_run
+from labproof.probes.transcode_sampling import Sampler
+from labproof.probes.va_transcode import observe_media
+from labproof.probes.workload import Ground, declared_pod, not_asked, runs, survey
+from labproof.probes.workload_dri import is_nvidia
 from labproof.probes.workload_inspect import floors, read_smi
-
-_KEPT = 4000  # characters of a run's stderr that are kept besides its telling lines
-
-
-@dataclass(frozen=True)
-class Worker:
-    """A container to transcode in: `run(argv)` for short commands, `run(argv, seconds)` with a longer limit."""
-
-    seen: PodSeen
-    run: Callable[..., Ran]
 
 
 def probe_transcode(lab: Lab, chain: Chain) -> Reading[TranscodeFacts]:
@@ -46,22 +38,11 @@ def probe_transcode(lab: Lab, chain: Chain) -> Reading[TranscodeFacts]:
         The facts; failed with kind `busy` when no slot may be taken or the card is below the floors, `refused` when
         acting would do harm, or the transport's kind when the cluster does not answer.
     """
-    cluster, node = chain.cluster, chain.node
-    if cluster is None or node is None:
-        return failed("lab.yaml", "this chain has no Kubernetes node")
-    where = f"pods in {cluster.probe.namespace} on {node.name}"
-    try:
-        with OwnPods(lab, cluster, node.name) as pods:
-            reading = _observe(pods, lab, chain)
-    except Busy as busy:
-        return failed(where, str(busy), "busy", now())
-    except TransportFailure as failure:
-        return failed(where, explain(failure, cluster), failure.kind.value, now())
-    if reading.value is None:
-        return reading
-    return value(
-        replace(reading.value, created=tuple(pods.created), left_behind=tuple(pods.left_behind)), where, reading.at
-    )
+    return in_own_pods(lab, chain, _observe, _left)
+
+
+def _left(facts: TranscodeFacts, pods: OwnPods) -> TranscodeFacts:
+    return replace(facts, created=tuple(pods.created), left_behind=tuple(pods.left_behind))
 
 
 def _observe(pods: OwnPods, lab: Lab, chain: Chain) -> Reading[TranscodeFacts]:
@@ -87,7 +68,10 @@ def _observe(pods: OwnPods, lab: Lab, chain: Chain) -> Reading[TranscodeFacts]:
     facts = replace(facts, probe=value(worker.seen, f"pod {worker.seen.namespace}/{worker.seen.name}"))
     if not runs(worker.seen.outcome):
         return value(facts)
-    commands = Commands(probe.ffmpeg, probe.ffprobe, f"/tmp/labproof-{pods.run}-", lab.timings.sample_s)  # noqa: S108
+    prefix = f"/tmp/labproof-{pods.run}-"  # noqa: S108 - in the container
+    if not is_nvidia(chain):
+        return observe_media(facts, worker, lab, chain, prefix)
+    commands = Commands(probe.ffmpeg, probe.ffprobe, prefix, lab.timings.sample_s)
     facts = _preflight(facts, worker, commands, pods)
     left = facts.floors.value
     if left is not None and left.short_of:
@@ -150,7 +134,7 @@ def _single_runs(worker: Worker, commands: Commands, lab: Lab, chain: Chain) -> 
     declared = chain.cluster.transcode.encode if chain.cluster is not None else ()
     encodes = declared or (row.encode if row is not None else ("h264", "hevc"))
     frames = commands.frames
-    maker = _Maker(worker, commands, lab)
+    maker = Maker(worker, commands, lab, Sampler(worker.run))
     software = maker.make("software", "h264", "encode", commands.software(), frames, sampled=False, judged=False)
     made = [software]
     if "h264" in encodes:
@@ -168,75 +152,6 @@ def _single_runs(worker: Worker, commands: Commands, lab: Lab, chain: Chain) -> 
     if ours and row is not None and "av1" not in row.encode:
         made.append(maker.make("av1", "av1", "encode", commands.encode_av1(), 30, sampled=False, judged=False))
     return tuple(made)
-
-
-_ATTEMPTS = 3
-
-
-class _Maker:
-    """Makes runs in one container."""
-
-    def __init__(self, worker: Worker, commands: Commands, lab: Lab) -> None:
-        self._worker = worker
-        self._commands = commands
-        self._timings = lab.timings
-        self._sampler = Sampler(worker.run)
-
-    def make(
-        self, name: str, codec: str, direction: str, argv: list[str], frames: int, *, sampled: bool = True,
-        judged: bool = True,
-    ) -> Run:  # fmt: skip
-        """Run one command; sample the counters meanwhile; probe what it wrote; compare it with the source."""
-        baseline = self._sampler.once() if sampled else NOT_ASKED
-        samples: Reading[tuple[Sample, ...]] = NOT_ASKED
-        for _ in range(_ATTEMPTS):  # a run that the counters were hardly read during is measured again, never judged
-            with ThreadPoolExecutor(1, "labproof ffmpeg") as pool:
-                future = pool.submit(self._worker.run, argv, self._timings.transcode_s)
-                if sampled:
-                    samples = self._sampler.until_done([future], self._timings.sample_poll_s)
-                ran = future.result()
-            if not sampled or not ran.ok or telling(baseline, samples, ran):
-                break
-        else:
-            samples = failed(samples.source, "too few samples fell into the run to say that nothing moved", "slow")
-        run = read_run(name, codec, direction, self._worker.seen, ran, frames)
-        run = replace(run, baseline=baseline, samples=samples)
-        if not ran.ok or argv[-1] == "-":
-            return run
-        run = replace(run, output=self._probe(name))
-        return self.compare(run, "psnr", "ssim") if judged else run
-
-    def _probe(self, name: str) -> Reading[ffmpeg.VideoStream]:
-        ran = self._worker.run(self._commands.probe(name), self._timings.transcode_s)
-        return ffmpeg.parse_ffprobe(ran.stdout) if ran.ok else failed("ffprobe", ran.said(), "exec")
-
-    def compare(self, run: Run, *measures: str) -> Run:
-        """PSNR and SSIM of what a run wrote."""
-        for measure in measures:
-            ran = self._worker.run(self._commands.compare(run.name, run.codec, measure), self._timings.transcode_s)
-            if measure == "psnr":
-                run = replace(run, psnr=ffmpeg.parse_psnr(ran.stderr) if ran.ok else failed("psnr", ran.said(), "exec"))
-            else:
-                run = replace(run, ssim=ffmpeg.parse_ssim(ran.stderr) if ran.ok else failed("ssim", ran.said(), "exec"))
-        return run
-
-
-def read_run(name: str, codec: str, direction: str, seen: PodSeen, ran: Ran, frames: int) -> Run:
-    """What a finished command says about itself; its streams are kept only as far as they tell something."""
-    return Run(
-        name,
-        codec,
-        direction,
-        f"{seen.namespace}/{seen.name}",
-        frames,
-        replace(ran, stdout=ran.stdout[-600:], stderr=ran.stderr[-_KEPT:]),
-        ffmpeg.telling_lines(ran.stderr, 40),
-        ffmpeg.parse_progress(ran.stdout),
-        ffmpeg.parse_cost(ran.stderr),
-        ffmpeg.parse_mappings(ran.stderr),
-        ffmpeg.hardware_lines(ran.stderr),
-        ffmpeg.fallback_line(ran.stderr),
-    )
 
 
 def _at_once(pods: OwnPods, worker: Worker, commands: Commands, ground: Ground, chain: Chain) -> Reading[AtOnce]:
@@ -275,6 +190,6 @@ def _at_once(pods: OwnPods, worker: Worker, commands: Commands, ground: Ground, 
     made = []
     for number, (one, ran) in enumerate(zip(workers, ended, strict=True)):
         run = read_run(f"at-once-{number}", "h264", "encode", one.seen, ran, commands.frames)
-        made.append(_Maker(one, commands, pods.lab).compare(run, "psnr") if ran.ok else run)
+        made.append(Maker(one, commands, pods.lab, sampler).compare(run, "psnr") if ran.ok else run)
     pods.remove(*(seen.name for seen in more))
     return value(AtOnce(wanted, tuple(made), baseline, samples), "encodes started together")

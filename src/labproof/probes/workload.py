@@ -19,10 +19,13 @@ from labproof.facts.store import now
 from labproof.facts.workload import ImageChoice, LeakSeen, PodSeen, Slots, WorkloadFacts
 from labproof.inventory.chains import Chain
 from labproof.inventory.models import Cluster, Lab
-from labproof.probes.pods import Busy, OwnPods, refused, run_in
+from labproof.probes.pods import OwnPods, refused
 from labproof.probes.pods_card import settle_on_card
+from labproof.probes.pods_opened import in_own_pods
+from labproof.probes.pods_run import run_in
 from labproof.probes.pods_slots import asked_by, choose_image, disk_pressure, read_slots
-from labproof.probes.workload_inspect import Inspected, inspect, list_devices, read_list
+from labproof.probes.workload_dri import inspect_card, is_nvidia, nodes_without_a_request
+from labproof.probes.workload_inspect import Inspected, list_devices, read_list
 from labproof.probes.workload_memory import take_memory
 from labproof.probes.workload_slots import over_request, overflow
 
@@ -44,32 +47,11 @@ def probe_workload(lab: Lab, chain: Chain) -> Reading[WorkloadFacts]:
         The facts; failed with kind `busy` when another run holds the GPU, `refused` when acting would do harm, or the
         transport's kind when the cluster does not answer.
     """
-    cluster, node = chain.cluster, chain.node
-    if cluster is None or node is None:
-        return failed("lab.yaml", "this chain has no Kubernetes node")
-    where = f"pods in {cluster.probe.namespace} on {node.name}"
-    try:
-        with OwnPods(lab, cluster, node.name) as pods:
-            reading = _observe(pods, lab, chain)
-    except Busy as busy:
-        return failed(where, str(busy), "busy", now())
-    except TransportFailure as failure:
-        return failed(where, explain(failure, cluster), failure.kind.value, now())
-    if reading.value is None:
-        return reading
-    facts = replace(
-        reading.value, created=tuple(pods.created), left_behind=tuple(pods.left_behind), swept=tuple(pods.swept)
-    )
-    return value(facts, where, facts.at)
+    return in_own_pods(lab, chain, _observe, _left)
 
 
-def explain(failure: TransportFailure, cluster: Cluster) -> str:
-    """The failure in the owner's words, with what to do where we know."""
-    namespace = cluster.probe.namespace
-    if failure.status == 404 and f'namespaces "{namespace}" not found' in (failure.answer or ""):
-        make = f"kubectl create namespace {namespace}"
-        return f"namespace {namespace} does not exist; {make}, then the role of manifests/rbac.yaml"
-    return str(failure)
+def _left(facts: WorkloadFacts, pods: OwnPods) -> WorkloadFacts:
+    return replace(facts, created=tuple(pods.created), left_behind=tuple(pods.left_behind), swept=tuple(pods.swept))
 
 
 def survey(pods: OwnPods, lab: Lab) -> Ground | Reading[Any]:
@@ -140,11 +122,11 @@ def _observe(pods: OwnPods, lab: Lab, chain: Chain) -> Reading[WorkloadFacts]:
         ground.image, failed("pods", ground.busy, "busy"),
     )  # fmt: skip
     facts, inspected = (
-        _exec_in_declared(pods, facts) if probe.via == "exec" else _in_own_pod(pods, chain, facts, ground)
+        _exec_in_declared(pods, chain, facts) if probe.via == "exec" else _in_own_pod(pods, chain, facts, ground)
     )
-    facts = replace(facts, leak=_without(pods, leak))
+    facts = replace(facts, leak=_without(pods, chain, leak))
     if bare is not None:
-        facts = replace(facts, runtime_class_only=_without(pods, bare))
+        facts = replace(facts, runtime_class_only=_without(pods, chain, bare))
     pods.remove(leak.name, bare.name if bare else "", facts.probe.value.name if facts.probe.value else "")
     works = facts.probe.value is not None and runs(facts.probe.value.outcome)
     if probe.via == "pod" and facts.probe.value is not None and not works:
@@ -153,7 +135,7 @@ def _observe(pods: OwnPods, lab: Lab, chain: Chain) -> Reading[WorkloadFacts]:
     return value(
         replace(
             facts,
-            vector_add=_vector_add(pods, ground, short),
+            vector_add=_vector_add(pods, chain, ground, short),
             over_request=over_request(pods, image, ground.limit, ground.busy),
             overflow=overflow(pods, image),
         )
@@ -182,9 +164,11 @@ def _in_own_pod(
             facts, nvidia_smi=nothing, listed=nothing, env=nothing, uid=nothing, devices=nothing, libraries=nothing,
             floors=nothing, vector_add=nothing, over_request=nothing, overflow=nothing,
         ), None  # fmt: skip
-    found = inspect(lambda argv: pods.exec(seen, argv), pods.cluster.probe)
+    found = inspect_card(chain, lambda argv: pods.exec(seen, argv), pods.cluster.probe)
     facts = _with(facts, found)
     left = found.floors.value
+    if not is_nvidia(chain):
+        return facts, found
     if left is not None and left.short_of:
         facts = replace(facts, vram=failed("nvidia-smi -q -x", f"not started: {left.short_of}", "busy"))
     elif pods.cluster.compute and left is not None:
@@ -195,13 +179,13 @@ def _in_own_pod(
     return facts, found
 
 
-def _exec_in_declared(pods: OwnPods, facts: WorkloadFacts) -> tuple[WorkloadFacts, Inspected | None]:
+def _exec_in_declared(pods: OwnPods, chain: Chain, facts: WorkloadFacts) -> tuple[WorkloadFacts, Inspected | None]:
     found = declared_pod(pods)
     if isinstance(found, Reading):
         return replace(facts, probe=found, nvidia_smi=found, listed=found, env=found, uid=found, devices=found,
                        libraries=found, floors=found), None  # fmt: skip
     seen, run = found
-    inspected = inspect(run, pods.cluster.probe)
+    inspected = inspect_card(chain, run, pods.cluster.probe)
     return _with(replace(facts, probe=value(seen, f"pod {seen.namespace}/{seen.name}")), inspected), inspected
 
 
@@ -239,11 +223,11 @@ def runs(outcome: PodOutcome | None) -> bool:
 def _with(facts: WorkloadFacts, found: Inspected) -> WorkloadFacts:
     return replace(
         facts, nvidia_smi=found.nvidia_smi, listed=found.listed, env=found.env, uid=found.uid, devices=found.devices,
-        libraries=found.libraries, floors=found.floors,
+        libraries=found.libraries, floors=found.floors, dri=found.dri, vainfo=found.vainfo, opencl=found.opencl,
     )  # fmt: skip
 
 
-def _without(pods: OwnPods, made: PodSeen) -> Reading[LeakSeen]:
+def _without(pods: OwnPods, chain: Chain, made: PodSeen) -> Reading[LeakSeen]:
     """What a pod without a request sees."""
     seen = pods.settle(made)
     source = f"pod {seen.namespace}/{seen.name or seen.role}"
@@ -256,11 +240,15 @@ def _without(pods: OwnPods, made: PodSeen) -> Reading[LeakSeen]:
         if devices.value is not None
         else failed(devices.source, devices.why, devices.kind)
     )
-    return value(LeakSeen(seen, paths, read_list(lambda argv: pods.exec(seen, argv))), source)
+    listed = read_list(lambda argv: pods.exec(seen, argv))
+    nodes = nodes_without_a_request(chain, lambda argv: pods.exec(seen, argv))
+    return value(LeakSeen(seen, paths, listed, nodes), source)
 
 
-def _vector_add(pods: OwnPods, ground: Ground, short: str) -> Reading[PodSeen]:
+def _vector_add(pods: OwnPods, chain: Chain, ground: Ground, short: str) -> Reading[PodSeen]:
     """NVIDIA's vectorAdd in a pod of its own; its log is read at once, before a clean-up job takes the pod."""
+    if not chain.gpu.device.startswith("10de:"):
+        return not_asked("vectorAdd is NVIDIA's")
     if not pods.cluster.compute:
         return not_asked("lab.yaml says compute: false")
     if ground.limit < 1:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from labproof.facts.dri import DriSeen, VaInfo
 from labproof.facts.nvidia_smi import parse_smi_xml
 from labproof.facts.pod_command import Ran
-from labproof.facts.reading import Reading, failed, value
+from labproof.facts.reading import NOT_ASKED, Reading, failed, value
 from labproof.facts.workload import DeviceSeen, Floors, SmiSeen
 from labproof.inventory.models import Probe
 
@@ -43,6 +44,9 @@ class Inspected:
     devices: Reading[tuple[DeviceSeen, ...]]
     libraries: Reading[tuple[str, ...]]
     floors: Reading[Floors]
+    dri: Reading[DriSeen] = NOT_ASKED
+    vainfo: Reading[VaInfo] = NOT_ASKED
+    opencl: Reading[Ran] = NOT_ASKED
 
 
 def inspect(run: Run, probe: Probe) -> Inspected:

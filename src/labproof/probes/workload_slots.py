@@ -16,8 +16,8 @@ def over_request(pods: OwnPods, image: str, limit: int, busy: str) -> Reading[Po
 
     Only where two slots may be held, for it may be granted them (`failRequestsGreaterThanOne: false`).
     """
-    if pods.cluster.sharing.strategy == "none":
-        return Reading(State.NOT_ASKED, why="the card is not shared")
+    if pods.cluster.sharing.strategy in ("none", "shared"):
+        return Reading(State.NOT_ASKED, why="no plugin that could refuse a second slot shares the card")
     if limit < 2 and pods.cluster.probe.via == "exec":
         return Reading(State.NOT_ASKED, why=f"lab.yaml has us look into {pods.cluster.probe.pod}; {busy}")
     if limit < 2:

@@ -122,7 +122,7 @@ def exporter_values(cluster: Cluster, tolerations: Collection[Mapping[str, str]]
 
 
 def _names_class(cluster: Cluster) -> bool:
-    return cluster.runtime_class.expected == "present" and cluster.injection == "legacy"
+    return cluster.runtime_class.expected == "present"  # with CDI too: it is how the plugin itself finds NVML
 
 
 def _tolerate(daemonset: Obj, tolerations: Collection[Mapping[str, str]]) -> None:

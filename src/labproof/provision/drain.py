@@ -57,7 +57,7 @@ def around(
             notes.append(f"{node.name} is not drained first: {failure.text}")
         return None
     if lacking:
-        text = f"{session.as_whom} may not drain {node.name}: apply manifests/rbac-provision.yaml"
+        text = f"{session.as_whom} may not drain {node.name}: apply manifests/rbac-drain.yaml"
         refusals.append(Refusal("rights", text))
         return None
     refusals += [Refusal("storage", f"{line}: {node.name} is not taken away from it now") for line in ill]
@@ -68,7 +68,8 @@ def around(
         refusals.append(Refusal("lone-pod", text))
     moving = [_name(pod) for pod in pods if _is_evictable(pod)]
     notes.append(f"{node.name}: {len(moving)} pods are evicted{': ' + ', '.join(moving) if moving else ''}")
-    cordoned = bool((found.get("spec") or {}).get("unschedulable"))
+    debt = _debt(bench, node)  # what an interrupted run cordoned is not the owner's cordon
+    cordoned = bool(debt["cordoned"] if debt is not None else (found.get("spec") or {}).get("unschedulable"))
     detail = {"node": node.name, "cluster": cluster.name, "cordoned": cordoned, "boots": True}
     drain = CallChange(
         target=node.name, scope=scope, reason=why, clause="K8S-NODE-001", name="node-drain",
@@ -90,17 +91,21 @@ def resume(bench: Bench, node: Node, scope: str, *, cordoned: bool, boots: bool)
 
 def owed(bench: Bench, node: Node, scope: str) -> CallChange | None:
     """What an interrupted run still owes a node that it drained."""
+    debt = _debt(bench, node)
+    return resume(bench, node, scope, cordoned=bool(debt["cordoned"]), boots=False) if debt is not None else None
+
+
+def _debt(bench: Bench, node: Node) -> Mapping[str, Any] | None:
+    """Details of the first drain since the node was last let go on; None where nothing is owed."""
     pending: Mapping[str, Any] | None = None
     for entry in bench.journal.entries():
         if entry.change["target"] != node.name:
             continue
         if entry.action == "node-drain" and not entry.undone:
-            pending = pending or entry.change
+            pending = pending or entry.change["detail"]
         elif entry.action == "node-resume" and entry.done:
             pending = None
-    if pending is None:
-        return None
-    return resume(bench, node, scope, cordoned=bool(pending["detail"]["cordoned"]), boots=False)
+    return pending
 
 
 def all_owed(bench: Bench, nodes: Collection[Node], scope: str) -> list[CallChange]:

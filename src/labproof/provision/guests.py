@@ -119,6 +119,10 @@ def start(bench: Bench, api: PveSession, node: str, vmid: str, timeout_s: int) -
     if ended != "OK" and not ended.startswith("WARNINGS"):
         log = " / ".join(str(line.get("t", "")) for line in api.get(f"{base}/log", limit=500)[-4:])
         raise StepFailed(f"VM {vmid} did not start: {ended} ({log})")
+    try:  # of a VM under HA the task is only the request: the manager starts it when its turn comes (facts proxmox 3)
+        bench.wait(f"VM {vmid} to run", lambda: _status(api, node, vmid), _runs, limit_s=timeout_s + 60)
+    except WaitFailed as late:
+        raise StepFailed(f"VM {vmid} was told to start and does not run ({late})") from None
 
 
 def see_running(bench: Bench, api: PveSession, change: Mapping[str, Any]) -> None:

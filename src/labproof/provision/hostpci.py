@@ -217,8 +217,10 @@ class _Planner:
         status = vm_facts(self.bench.subject(self.chains[0])).status.value
         if status is not None and status.template:
             self.refusals.append(Refusal("P52", f"VM {config.vmid} is a template"))
-        if status is not None and status.ha_managed:
-            self.refusals.append(Refusal("P49", f"VM {config.vmid} is managed by HA, which would start it meanwhile"))
+        if status is not None and status.ha_managed and self.vm.mapping is None:
+            why = "a raw address means another device on another node: use a mapping"
+            text = f"VM {config.vmid} is managed by HA, and {why}"
+            self.refusals.append(Refusal("P49", text))
         if status is not None and status.status != "running":
             self._refuse_clause("VM-MEMORY-001")
         if not self.host_pending and self.host.ssh is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from labproof.checks.registry import LAYERS as ALL_LAYERS
-from labproof.provision import drain, guests, hands
+from labproof.provision import drain, guests, hands, talos_hands
 from labproof.provision.bench import Bench
 from labproof.provision.failure import StepFailed
 from labproof.provision.journal import Entry
@@ -242,9 +242,12 @@ def _node_effects(bench: Bench, entries: list[Entry], upgraded: Collection[str])
     for target in dict.fromkeys(str(e.change["target"]) for e in entries if e.action.startswith("node-")):
         own = {e.action: e.change for e in entries if e.change["target"] == target and e.action.startswith("node-")}
         first = next((e.change for e in entries if e.action == "node-drain" and e.change["target"] == target), None)
+        waits = target not in upgraded and any(e.action == "machine-config" for e in entries)
+        if waits and "node-reboot" not in own and talos_hands.waits_for_boot(bench, bench.lab.node(target)):
+            own["node-reboot"] = talos_hands.boot_of(bench, bench.lab.node(target), "going back").record()
         if "node-reboot" in own:
             found.append(own["node-reboot"])
-        going = boots or target in upgraded
+        going = boots or target in upgraded or "node-reboot" in own
         if first is not None and going:
             found.append(first)
         last = first or own.get("node-resume")

@@ -11,7 +11,9 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from labproof.inventory.models import Node
+from labproof.provision import scopes
 from labproof.provision.bench import Bench
+from labproof.provision.changes import CallChange
 from labproof.provision.failure import ChangedSince, StepFailed
 from labproof.provision.machine_patch import taken_back
 
@@ -223,6 +225,20 @@ def reboot(bench: Bench, change: Record) -> None:
     _through(admin.reboot)
     _see_boot(bench, node, boot, bench.limits.reboot_s)
     _see_settled(bench, node)
+
+
+def waits_for_boot(bench: Bench, node: Node) -> bool:
+    """Whether a configuration is staged that only a boot makes the active one."""
+    admin = bench.talos(node)
+    return admin.machine_config("persistent") != admin.machine_config("v1alpha1")
+
+
+def boot_of(bench: Bench, node: Node, reason: str) -> CallChange:
+    """The change that boots a node."""
+    return CallChange(
+        target=node.name, scope=scopes.NODE_UPGRADE, clause="TALOS-RUNTIME-001", name="node-reboot", reason=reason,
+        call=f"talosctl reboot -n {node.name}", seconds=bench.limits.reboot_s,
+    )  # fmt: skip
 
 
 def _see_boot(bench: Bench, node: Node, before: str, limit_s: float) -> None:

@@ -20,7 +20,7 @@ from labproof.provision.failure import StepFailed
 from labproof.provision.machine_patch import CannotEdit, hunks, patched
 from labproof.provision.plan import Refusal, StepPlan
 from labproof.provision.schematics import Wanted, wanted_schematic
-from labproof.provision.talos_hands import digest
+from labproof.provision.talos_hands import boot_of, digest, waits_for_boot
 
 NAME, LAYER = "talos_image", "talos"
 #: What must hold afterwards.
@@ -171,7 +171,7 @@ class _Planner:
         admin = self.bench.talos(self.node)
         if ADMIN not in admin.roles:
             return False
-        return admin.machine_config("persistent") != admin.machine_config("v1alpha1")
+        return waits_for_boot(self.bench, self.node)
 
     def _wanted_configuration(self, image: str, tag: str) -> dict[str, Any]:
         talos = self.node.talos
@@ -251,7 +251,10 @@ class _Planner:
             self.bench, self.node, scopes.NODE_UPGRADE, f"{self.node.name} reboots", self.refusals, self.notes
         )
         self.notes.append(f"{self.node.name} reboots: what cannot run elsewhere stops meanwhile")
-        boot = self._upgrade(old_tag, platform, tag, image, ident) if upgrade else self._reboot()
+        staged = "the staged configuration takes effect at a boot"
+        boot = (
+            self._upgrade(old_tag, platform, tag, image, ident) if upgrade else boot_of(self.bench, self.node, staged)
+        )
         return [pair[0], boot, pair[1]] if pair is not None else [boot]
 
     def _upgrade(self, old_tag: str, platform: str, tag: str, image: str, ident: str) -> CallChange:
@@ -269,13 +272,6 @@ class _Planner:
             call=f"talosctl upgrade -n {self.node.name} --image {image}",
             before={"schematic": old_id, "version": old_tag}, after={"schematic": ident, "version": tag},
             detail={"image": image, "old_image": old_image}, seconds=self.bench.limits.upgrade_s,
-        )  # fmt: skip
-
-    def _reboot(self) -> CallChange:
-        return CallChange(
-            target=self.node.name, scope=scopes.NODE_UPGRADE, clause="TALOS-RUNTIME-001", name="node-reboot",
-            reason="the staged configuration takes effect at a boot", call=f"talosctl reboot -n {self.node.name}",
-            seconds=self.bench.limits.reboot_s,
         )  # fmt: skip
 
 

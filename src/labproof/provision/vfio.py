@@ -135,34 +135,41 @@ class _Planner:
         """Our two files, when something declared is not bound by the boot configuration."""
         shell = self.bench.shell(self.host)
         devices = [device for functions in cards.values() for device in functions]
-        ours = [d for d in devices if (how := binding_of(self.facts, d)) is None or how.startswith("ids=")]
+        twins = {d.ids for d in vfio_files.strangers(self.facts, devices)}  # ids that also stay with the host
+        before_rules = shell.read(vfio_files.UDEV)
+        how_bound = {d.address: binding_of(self.facts, d) for d in devices}
+        addressed = [
+            d for d in devices
+            if d.ids in twins and (how_bound[d.address] is None or before_rules.text.startswith(vfio_files.MARKER))
+        ]  # fmt: skip
+        ours = [
+            d for d in devices
+            if d not in addressed and ((how := how_bound[d.address]) is None or how.startswith("ids="))
+        ]  # fmt: skip
         others = vfio_files.others_ids(self.facts)
         unbound = [d for d in devices if binding_of(self.facts, d) is None]
         raced = self._fails("HOST-PERSIST-003")
         have = next((f for f in need(self.facts.modprobe_files) if f.path == vfio_files.MODPROBE), None)
         if not unbound and not raced and have is None:
             return []
-        if unbound and others is not None:
+        lost = [d for d in unbound if d not in addressed]
+        if lost and others is not None:
             where, line = others
-            lacking = ",".join(dict.fromkeys(d.ids for d in unbound))
+            lacking = ",".join(dict.fromkeys(d.ids for d in lost))
             text = f"{where} sets `{line}`, and of two `ids=` only one counts: add {lacking} there by hand"
             self.refusals.append(Refusal("P28", text))
-            return []
-        twins = vfio_files.strangers(self.facts, ours) if unbound else ()
-        if twins:
-            text = "; ".join(f"{d.address} ({d.driver or 'no driver'})" for d in twins)
-            why = f"the same id is also at {text}, which lab.yaml does not declare: `ids=` would take it too"
-            self.refusals.append(Refusal("P25", why))
             return []
         reason = "; ".join(
             [f"{d.address} {d.ids} is bound by nothing" for d in unbound] or raced or ["our file is not as declared"]
         )
         clause = "HOST-PERSIST-001" if unbound else "HOST-PERSIST-003"
         scope = scopes.CONSOLE_LOSS if any(d.boot_vga for d in unbound) else scopes.HOST_FILES
-        text = vfio_files.modprobe_text(ours)
+        text = vfio_files.modprobe_text(ours, addressed)
         if others is not None:  # somebody else's ids bind them: ours says only who comes first
             text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("options"))
         wanted = [(vfio_files.MODPROBE, text)]
+        if addressed:
+            wanted.append((vfio_files.UDEV, vfio_files.udev_text(addressed)))
         listed = (f for f in need(self.facts.modules_load_files) if f.path != vfio_files.MODULES_LOAD)
         if not vfio_files.lists_vfio(listed):
             wanted.append((vfio_files.MODULES_LOAD, vfio_files.modules_text(self.facts)))

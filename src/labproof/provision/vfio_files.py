@@ -1,4 +1,7 @@
-"""Our own two files on a host: what vfio-pci takes at boot, and that it is loaded (facts proxmox 1.6, section 6)."""
+"""Our own files on a host: what vfio-pci takes at boot, by id or by address, and that it is loaded.
+
+Source: facts proxmox 1.6, section 6.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from labproof.inventory.models import Gpu
 
 MODPROBE = "/etc/modprobe.d/labproof-vfio.conf"
 MODULES_LOAD = "/etc/modules-load.d/labproof-vfio.conf"
+UDEV = "/etc/udev/rules.d/30-labproof-vfio.rules"
 MARKER = "# Written by labproof; `pytest --undo` takes it back. Change lab.yaml, not this file.\n"
 #: Drivers that take a card's further functions, by class (facts proxmox 1.6).
 BY_CLASS = (("0403", "snd_hda_intel"), ("0c03", "xhci_pci"), ("0c80", "i2c_nvidia_gpu"))
@@ -32,13 +36,23 @@ def drivers_of(device: PciDevice) -> tuple[str, ...]:
     return ("xe",) if device.ids.startswith(XE_FAMILIES) else RIVALS.get(device.ids[:4], ())
 
 
-def modprobe_text(functions: Iterable[PciDevice]) -> str:
-    """Content of the modprobe.d file: every function's id once, and vfio-pci before each driver that wants them."""
-    devices = list(functions)
-    ids = dict.fromkeys(device.ids for device in devices)
-    drivers = dict.fromkeys(driver for device in devices for driver in drivers_of(device))
+def modprobe_text(by_id: Iterable[PciDevice], by_address: Iterable[PciDevice] = ()) -> str:
+    """Content of the modprobe.d file: ids of what is told by its id, and vfio-pci before each driver that wants any."""
+    told, addressed = list(by_id), list(by_address)
+    ids = dict.fromkeys(device.ids for device in told)
+    drivers = dict.fromkeys(driver for device in (*told, *addressed) for driver in drivers_of(device))
     softdeps = "".join(f"softdep {driver} pre: vfio-pci\n" for driver in drivers)
-    return f"{MARKER}options vfio-pci ids={','.join(ids)}\n{softdeps}"
+    options = f"options vfio-pci ids={','.join(ids)}\n" if ids else ""
+    return f"{MARKER}{options}{softdeps}"
+
+
+def udev_text(functions: Iterable[PciDevice]) -> str:
+    """Content of the udev rules: these addresses are vfio-pci's, set before a module is loaded for them.
+
+    An id would take the twin along that stays with the host (facts proxmox P25).
+    """
+    rule = 'ACTION=="add", SUBSYSTEM=="pci", KERNEL=="{}", ATTR{{driver_override}}="vfio-pci"\n'
+    return MARKER + "".join(rule.format(device.address) for device in functions)
 
 
 def modules_text(host: HostFacts) -> str:

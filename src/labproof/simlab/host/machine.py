@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Mapping
@@ -12,6 +13,11 @@ from labproof.simlab.host import bootfiles, kernel, modprobe
 from labproof.simlab.host.binding import Drivers
 from labproof.simlab.host.topology import iommu_groups
 from labproof.simlab.world.states import Card
+
+#: A udev rule that gives one device to one driver, by its address.
+_OVERRIDE_RULE = re.compile(
+    r'^ACTION=="add", SUBSYSTEM=="pci", KERNEL=="([0-9a-f:.]+)", ATTR\{driver_override\}="([\w-]+)"$', re.MULTILINE
+)
 
 
 @dataclass(frozen=True)
@@ -305,6 +311,10 @@ def _load_drivers(host: Host) -> None:
         host.devices, version=host.kernel, cmdline=host.cmdline, unavailable=host.unavailable_modules,
         extra=host.inputs.get("extra_modules") or {}, group_of=host.group_of, log=log,
     )  # fmt: skip
+    for path, text in sorted(host.files_then("booted_with").items()):
+        if path.startswith("/etc/udev/rules.d/") and path.endswith(".rules"):
+            for address, driver in _OVERRIDE_RULE.findall(text):  # set by udev before it loads a module for the device
+                host.drivers.overrides[address] = driver
     host.modprobe_at_boot = modprobe.parse(host.files_then("booted_with", "in_initramfs"))
     host.drivers.coldplug(host.modprobe_at_boot)
     files = host.files_then("booted_with")

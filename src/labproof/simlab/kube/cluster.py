@@ -11,8 +11,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from labproof.simlab.kube import flux, intel_chart, operator_chart, runtime
 from labproof.simlab.kube import nodes as node_objects
-from labproof.simlab.kube import operator_chart, runtime
 from labproof.simlab.kube.admission import Refused, admit_create, not_found
 from labproof.simlab.kube.clock import Clock
 from labproof.simlab.kube.controllers import Controllers
@@ -180,7 +180,8 @@ class SimCluster:
     def reconcile(self) -> None:
         """One pass of everything that watches the API."""
         self._dirty = False
-        operator_chart.reconcile(self)
+        for operator in (operator_chart, intel_chart, flux):
+            operator.reconcile(self)
         self.controllers.run()
         self.scheduler.run()
         for pod in self.store.each("pods"):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from labproof.simlab.kube import driver_root, podspec, runtime
 from labproof.simlab.kube.kinds import Obj
-from labproof.simlab.kube.podrun import ContainerRun, PodRun, identity
+from labproof.simlab.kube.podrun import ContainerRun, PodRun, identity, supplemental_groups
 from labproof.simlab.kube.quantity import amount
 from labproof.simlab.pod.injection import limited
 from labproof.simlab.world.states import DeviceNode, NodeState, PodWorld
@@ -42,6 +42,7 @@ class DeviceResponse:
     env: dict[str, str] = field(default_factory=dict)
     cdi: list[str] = field(default_factory=list)
     devices: list[str] = field(default_factory=list)  # host paths
+    links: dict[str, str] = field(default_factory=dict)  # further path in the container -> host path
 
 
 def environment(
@@ -97,6 +98,7 @@ def responses(kubelet: Kubelet, run: PodRun, name: str) -> DeviceResponse:
         total.env |= part.env
         total.cdi += part.cdi
         total.devices += part.devices
+        total.links |= part.links
     return total
 
 
@@ -118,15 +120,7 @@ def build_world(kubelet: Kubelet, pod: Obj, run: PodRun, container: ContainerRun
     response = responses(kubelet, run, container.name)
     env = environment(kubelet, pod, spec, image, response)
     nodes = {d.path: d for d in state.device_nodes}
-    devices: dict[str, DeviceNode] = {}
-    for path in response.devices:
-        if path not in nodes:
-            failed = kubelet.cluster.store.hex("container")
-            raise CreateFailed(
-                f'failed to generate container "{failed}" spec: failed to generate spec: lstat {path}: '
-                "no such file or directory"
-            )
-        devices[path] = nodes[path]
+    devices = _granted(kubelet, response, identity(pod, spec, image.uid))
     folder = read_only_folder(pod, spec, state)
     if folder:
         failed = kubelet.cluster.store.hex("container")
@@ -172,6 +166,7 @@ def build_world(kubelet: Kubelet, pod: Obj, run: PodRun, container: ContainerRun
         image=image.ref,
         env=env,
         uid=identity(pod, spec, image.uid)[0],
+        gids=frozenset({identity(pod, spec, image.uid)[1], *supplemental_groups(pod)}),
         node=state,
         devices=devices,
         allowed=frozenset(allowed),
@@ -184,6 +179,32 @@ def build_world(kubelet: Kubelet, pod: Obj, run: PodRun, container: ContainerRun
         image_inputs=kubelet.cluster.inputs.get("images") or {},
     )
     return limited(world, toolkit)
+
+
+def _granted(kubelet: Kubelet, response: DeviceResponse, owner: tuple[int, int]) -> dict[str, DeviceNode]:
+    """Device nodes that the plugin named, and those that containerd's base specification gives to all.
+
+    Raises:
+        CreateFailed: one that was named is not on the node.
+    """
+    nodes = {d.path: d for d in kubelet.state.device_nodes}
+    devices: dict[str, DeviceNode] = {}
+    for path in response.devices:
+        if path not in nodes:
+            failed = kubelet.cluster.store.hex("container")
+            raise CreateFailed(
+                f'failed to generate container "{failed}" spec: failed to generate spec: lstat {path}: '
+                "no such file or directory"
+            )
+        devices[path] = nodes[path]
+    devices |= {path: nodes[path] for path in kubelet.state.every_container if path in nodes}
+    if (kubelet.inputs.get("containerd") or {}).get("device_ownership") and owner[0]:
+        # device_ownership_from_security_context: the nodes get the workload's user, by-path mounts do not
+        devices = {path: replace(node, uid=owner[0], gid=owner[1]) for path, node in devices.items()}
+    for path, target in response.links.items():  # device nodes of their own, with the host's owner and mode
+        if target in nodes:
+            devices[path] = replace(nodes[target], path=path)
+    return devices
 
 
 def _mounted_devices(pod: Obj, spec: Obj, nodes: dict[str, DeviceNode]) -> dict[str, DeviceNode]:

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from labproof.simlab.kube import custom_kinds, kinds, managed, operator_chart
+from labproof.simlab.kube import custom_kinds, intel_chart, kinds, managed, operator_chart
 from labproof.simlab.kube.chart import PluginChart
 from labproof.simlab.kube.kinds import Kind, Obj
 from labproof.simlab.kube.nodes import stop_kubelet
@@ -30,6 +30,8 @@ def installed_kinds(inputs: Mapping[str, Any]) -> tuple[Kind, ...]:
         found += [kinds.NODE_FEATURE, kinds.NODE_FEATURE_RULE]
     if flavour == "gpu-operator":
         found.append(kinds.CLUSTER_POLICY)
+    if flavour == "intel-operator":
+        found.append(intel_chart.DEVICE_PLUGIN)
     for operator, installed in (inputs.get("operators") or {}).items():
         found += custom_kinds.OPERATORS[operator] if installed else ()
     return tuple(found)
@@ -73,6 +75,8 @@ def initial_objects(cluster: SimCluster) -> list[Obj]:
         release = PluginChart(dict(plugin)).objects()
     elif plugin.get("flavour") == "gpu-operator":
         release = operator_chart.OperatorChart(dict(plugin)).objects()
+    elif str(plugin.get("flavour", "")).startswith("intel-"):
+        release = intel_chart.IntelChart(dict(plugin)).objects()
     for namespace in {o["metadata"].get("namespace") for o in release} - known - {None}:
         found.append({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     found += shipped_objects(inputs.get("rbac") or {})

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from aiohttp import web
 
+from labproof.simlab.kube import protobuf_bodies
 from labproof.simlab.kube.admission import Refused
 from labproof.simlab.kube.cluster import SimCluster
 from labproof.simlab.kube.kinds import Kind, Obj
@@ -114,19 +115,19 @@ def refusal(refused: Refused) -> web.Response:
 
 
 async def body_of(request: web.Request) -> Any:
-    """The decoded body, JSON or YAML.
+    """The decoded body: JSON, YAML, or protobuf of the kinds that kubectl sends so.
 
     Raises:
-        Refused: 400, it cannot be decoded; 415, protobuf.
+        Refused: 400, it cannot be decoded.
     """
     raw = await request.read()
     if not raw:
         return {}
     if "protobuf" in request.content_type:
-        raise Refused(
-            415, "UnsupportedMediaType", "the body of the request was in an unknown format - accepted media types "
-            "include: application/json, application/yaml",
-        )  # fmt: skip
+        try:
+            return protobuf_bodies.decode(raw)
+        except (protobuf_bodies.Undecodable, UnicodeDecodeError) as wrong:
+            raise Refused(400, "BadRequest", f"couldn't get version/kind; {wrong}") from wrong
     try:
         if "yaml" in request.content_type:
             return yaml.safe_load(raw)

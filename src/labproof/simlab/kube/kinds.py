@@ -136,6 +136,7 @@ KINDS: tuple[Kind, ...] = (
         sub=(_STATUS,),
     ),
     Kind("events.k8s.io", "v1", "events", "Event", True, ("ev",), verbs=READ),
+    Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", True, ("pdb",), sub=(_STATUS,)),
 )
 
 # Custom resources exist only when their operator is installed (SimCluster adds them to its own table).

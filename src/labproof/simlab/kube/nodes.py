@@ -27,6 +27,12 @@ _NO_CNI = (
 )  # fmt: skip
 
 
+def control_plane_reboots(cluster: SimCluster) -> bool:
+    """Whether every control plane is in the middle of a reboot of its own: then nobody answers."""
+    planes = [k for k in cluster.kubelets.values() if k.inputs.get("role") == "control-plane"]
+    return bool(planes) and all(getattr(k.state, "rebooting", False) for k in planes)
+
+
 def ready_condition(kubelet: Kubelet) -> tuple[str, str, str]:
     """Status, reason and message of the Ready condition."""
     if not kubelet.alive:

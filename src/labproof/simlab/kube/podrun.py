@@ -253,6 +253,12 @@ def _container_status(
     return row
 
 
+def supplemental_groups(pod: Obj) -> list[int]:
+    """Further groups of every process of the pod; nothing else adds one (facts/kubernetes-gpu.md V16)."""
+    context = pod["spec"].get("securityContext") or {}
+    return [int(gid) for gid in [*(context.get("supplementalGroups") or []), context.get("fsGroup")] if gid is not None]
+
+
 def identity(pod: Obj, container: Obj, image_uid: int = 0) -> tuple[int, int]:
     """uid and gid a container runs as: its securityContext, the pod's, the image's."""
 

@@ -187,15 +187,14 @@ def shipped_objects(inputs: Mapping[str, Any]) -> list[Obj]:
     """The shipped roles as the owner applied them.
 
     Args:
-        inputs: {applied: the suite, provisioner: that of --provision, drain: that of draining, plugin_namespace: where
-            the bindings of the plugin reader were moved to, as the file asks}.
+        inputs: {applied: the suite, provisioner: that of --provision, drain: that of draining, namespaces: reader
+            (plugin, metrics, app) -> where the owner put that reader's bindings, as the file asks}.
     """
     if not inputs.get("applied", True):
         return []
     path = manifest_path()
     found = list(_manifest(path, path.stat().st_mtime_ns)) if path else _built_in()
-    if space := inputs.get("plugin_namespace"):
-        found = [_moved(o, str(space)) for o in found]
+    found = [_moved(o, inputs.get("namespaces") or {}) for o in found]
     for role, wanted in (("rbac-provision.yaml", "provisioner"), ("rbac-drain.yaml", "drain")):
         wider = manifest_path(role) if inputs.get(wanted) else None
         found += _manifest(wider, wider.stat().st_mtime_ns) if wider else ()
@@ -203,9 +202,10 @@ def shipped_objects(inputs: Mapping[str, Any]) -> list[Obj]:
     return [*spaces, *(o for o in found if o["kind"] != "Namespace")]
 
 
-def _moved(obj: Obj, namespace: str) -> Obj:
-    """A binding of the plugin's reader in the namespace where this owner's plugin is; anything else as it was."""
+def _moved(obj: Obj, namespaces: Mapping[str, Any]) -> Obj:
+    """A reader's binding in the namespace where this owner needs it; anything else as it was."""
     metadata = obj["metadata"]
-    if obj["kind"] != "RoleBinding" or metadata["name"] != "labproof-plugin-reader":
+    reader = str(metadata["name"]).removeprefix("labproof-").removesuffix("-reader")
+    if obj["kind"] != "RoleBinding" or reader not in namespaces:
         return obj
-    return {**obj, "metadata": {**metadata, "namespace": namespace}}
+    return {**obj, "metadata": {**metadata, "namespace": str(namespaces[reader])}}

@@ -17,6 +17,7 @@ from labproof.simlab.kube import http_objects, http_pods, http_watch, kinds, ope
 from labproof.simlab.kube.admission import Refused
 from labproof.simlab.kube.clock import rfc3339
 from labproof.simlab.kube.cluster import SimCluster
+from labproof.simlab.kube.eviction import evict
 from labproof.simlab.kube.http_base import (
     Identity,
     Target,
@@ -28,6 +29,7 @@ from labproof.simlab.kube.http_base import (
     parse_path,
     refusal,
 )
+from labproof.simlab.kube.nodes import control_plane_reboots
 from labproof.simlab.kube.rbac import Request
 
 if TYPE_CHECKING:
@@ -68,6 +70,10 @@ class ApiServer:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Any request."""
         cluster = self.cluster()
+        if control_plane_reboots(cluster):
+            if request.transport is not None:
+                request.transport.abort()
+            raise asyncio.CancelledError
         try:
             who = identify(request, cluster)
             return await self._route(cluster, who, request)
@@ -122,7 +128,7 @@ class ApiServer:
         if target.sub == "proxy" and target.kind.key == "pods":
             return await pod_http.proxy(cluster, target, request)
         if target.sub == "eviction":
-            cluster.delete(target.kind, target.name, target.namespace)
+            evict(cluster, target.kind, target.name, target.namespace)
             return answer({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}, 201)
         if target.sub == "token":
             http_objects.existing(cluster, target)

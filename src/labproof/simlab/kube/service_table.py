@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from labproof.simlab.apps import frigate, jellyfin, ollama
-from labproof.simlab.kube import dcgm, discovery, operator_pods, plugin
+from labproof.simlab.apps import frigate, jellyfin, ollama, small
+from labproof.simlab.kube import dcgm, discovery, intel_plugin, operator_pods, plugin
 from labproof.simlab.kube.runtime import Image
 from labproof.simlab.kube.services import Service, forever
 from labproof.simlab.pod.images import split_reference
@@ -20,12 +20,16 @@ _BY_PROGRAM: dict[str, Service] = {
     "dcgm-exporter": dcgm.dcgm_exporter,
     "nvidia-toolkit": forever(),
     "gpu-operator": forever(),
+    "intel_gpu_device_plugin": intel_plugin.gpu_plugin,
+    "intel_deviceplugin_operator": forever(),
+    "controller": forever(),
 }
 #: Servers whose program has a name that says nothing, by the image's repository.
 _BY_IMAGE: dict[str, Service] = {
     "jellyfin/jellyfin": jellyfin.jellyfin,
     "blakeblackshear/frigate": frigate.frigate,
     "ollama/ollama": ollama.ollama,
+    **small.SERVERS,
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 import stat
 import time
+from dataclasses import replace
 
 from labproof.simlab.pod.access import open_error
 from labproof.simlab.pod.process import KILLED, NotSimulatedError, ProcessIO, Program
@@ -61,11 +62,51 @@ async def run_cat(argv: list[str], pod: PodWorld, io: ProcessIO) -> int:
 
 
 async def run_env(argv: list[str], pod: PodWorld, io: ProcessIO) -> int:
-    """Print the environment."""
-    if len(argv) > 1:
-        raise NotSimulatedError("env with arguments")
+    """Print the environment, or run a program with more in it."""
+    words = argv[1:]
+    more: dict[str, str] = {}
+    while words and "=" in words[0]:
+        name, _, text = words.pop(0).partition("=")
+        more[name] = text
+    if words:
+        return await _run_with(words, more, pod, io)
     io.write_stdout("".join(f"{key}={value}\n" for key, value in pod.env.items()).encode())
     return 0
+
+
+async def _run_with(words: list[str], more: dict[str, str], pod: PodWorld, io: ProcessIO) -> int:
+    from labproof.simlab.pod import programs
+
+    if not programs.exists(words[0], pod):
+        io.write_stderr(f"env: '{words[0]}': No such file or directory\n".encode())
+        return 127
+    own = dict(pod.env)
+    # the world is one for all processes of the container: files and devices are shared, the environment is not
+    world = replace(pod, env=own | more)
+    return await programs.run(words, world, io)
+
+
+async def run_grep(argv: list[str], pod: PodWorld, io: ProcessIO) -> int:
+    """`grep -ls WORD FILE...` and `grep -rs WORD FOLDER`: plain words only."""
+    flags = {letter for word in argv[1:] if word.startswith("-") for letter in word[1:]}
+    rest = [word for word in argv[1:] if not word.startswith("-")]
+    if flags - set("lsrFh") or len(rest) < 2:
+        raise NotSimulatedError(" ".join(argv))
+    wanted, paths = rest[0].encode(), rest[1:]
+    files = text_files(pod)
+    if "r" in flags:
+        paths = sorted(f for f in files for p in paths if f.startswith(f"{p.rstrip('/')}/"))
+    status = 1
+    for path in paths:
+        for line in files.get(path, b"").splitlines():
+            if wanted not in line:
+                continue
+            status = 0
+            if "l" in flags:
+                io.write_stdout(f"{path}\n".encode())
+                break
+            io.write_stdout(f"{path}:".encode() + line + b"\n")
+    return status
 
 
 async def run_printenv(argv: list[str], pod: PodWorld, io: ProcessIO) -> int:
@@ -272,6 +313,7 @@ PROGRAMS: dict[str, Program] = {
     "cat": run_cat,
     "env": run_env,
     "printenv": run_printenv,
+    "grep": run_grep,
     "id": run_id,
     "uname": run_uname,
     "ls": run_ls,

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from labproof.simlab.pod import ffmpeg_log as errors
-from labproof.simlab.pod.access import open_error
 from labproof.simlab.pod.ffmpeg_argv import CommandLine, Target, parse, seconds
 from labproof.simlab.pod.ffmpeg_encode import CODEC_OF_ENCODER, Muxer, default_encoder, muxer_of
 from labproof.simlab.pod.ffmpeg_graph import Comparison, Surroundings, apply_graph, parse_graph
@@ -22,6 +21,7 @@ from labproof.simlab.pod.media import Pictures
 from labproof.simlab.pod.nvcodec import CudaContext, codec_of, open_cuda, open_encoder
 from labproof.simlab.pod.process import NotSimulatedError, ProcessIO
 from labproof.simlab.pod.tree import write_error
+from labproof.simlab.pod.vacodec import VA_CODECS, VaContext, derive, open_va_encoder, open_vaapi
 from labproof.simlab.world.states import PodWorld
 
 _SOFTWARE = ("libx264", "libx265", "rawvideo", "wrapped_avframe")
@@ -44,6 +44,10 @@ async def run_ffmpeg(argv: list[str], pod: PodWorld, io: ProcessIO) -> int:
     config = image_config(pod.image, pod.image_inputs)
     if config is None or config.ffmpeg is None:
         raise NotSimulatedError("ffmpeg in an image that has none")
+    if config.library_path and config.library_path not in pod.env.get("LD_LIBRARY_PATH", "").split(":"):
+        text = f"{argv[0]}: error while loading shared libraries: libavdevice.so.59: cannot open shared object file: "
+        io.write_stderr(f"{text}No such file or directory\n".encode())
+        return 127
     line = parse(argv[1:])
     log = Log(io, config.ffmpeg)
     if line.listing:
@@ -59,6 +63,7 @@ async def run_ffmpeg(argv: list[str], pod: PodWorld, io: ProcessIO) -> int:
         raise NotSimulatedError(f"{len(line.sources)} inputs and {len(line.targets)} outputs")
     try:
         work = _prepare(pod, log, line)
+        work.argv = tuple(argv)
         return await perform(work)
     except FfmpegError as failure:
         await io.sleep(0.05)
@@ -68,12 +73,14 @@ async def run_ffmpeg(argv: list[str], pod: PodWorld, io: ProcessIO) -> int:
 def _prepare(pod: PodWorld, log: Log, line: CommandLine) -> Work:
     """Everything before the first frame is encoded, in ffmpeg's order."""
     target = line.targets[0]
-    devices = [device for spec in line.devices if (device := _global_device(pod, log, spec))]
+    devices: list[CudaContext | VaContext] = []
+    for option, spec in line.devices:
+        devices.append(_global_device(pod, log, option, spec, devices))
     streams = [open_input(pod, log, source, number) for number, source in enumerate(line.sources)]
     muxer, encoder = _output(pod, log, line, target)
     for stream in streams:
-        open_decoder_device(pod, log, stream)
-        if stream.device is not None:
+        open_decoder_device(pod, log, stream, devices)
+        if stream.device is not None and stream.device not in devices:
             devices.append(stream.device)
     _mapping(log, line, streams, encoder)
     for stream in streams:
@@ -85,9 +92,13 @@ def _prepare(pod: PodWorld, log: Log, line: CommandLine) -> Work:
         if "t" in target.options:
             wish = min(wish, round(seconds(target.options["t"]) * pictures.rate))
         pictures = replace(pictures, frames=min(pictures.frames, wish))
-    session: CudaContext | None = None
+    session: CudaContext | VaContext | None = None
     if codec_of(encoder):
-        session = open_encoder(pod, log, encoder, pictures, target.options, devices[-1] if devices else None)
+        cuda = [d for d in devices if isinstance(d, CudaContext)]
+        session = open_encoder(pod, log, encoder, pictures, target.options, cuda[-1] if cuda else None)
+    elif encoder in VA_CODECS:
+        media = [d for d in devices if isinstance(d, VaContext) and d.kind == encoder.rpartition("_")[2]]
+        session = open_va_encoder(log, encoder, pictures, target.options, media[-1] if media else None)
     work = Work(
         pod=pod,
         log=log,
@@ -106,32 +117,29 @@ def _prepare(pod: PodWorld, log: Log, line: CommandLine) -> Work:
     return work
 
 
-def _global_device(pod: PodWorld, log: Log, spec: str) -> CudaContext | None:
-    kind, _, rest = spec.partition("=")
-    name, _, where = rest.partition(":")
-    failure: FfmpegError | None = None
-    device: CudaContext | None = None
-    if kind == "cuda":
-        try:
-            device = open_cuda(pod, log, where.partition(",")[0])
-        except FfmpegError as error:
-            failure = error
-    elif kind == "vaapi":
-        node = where.partition(",")[0]
-        if open_error(pod, node) is None:
-            raise NotSimulatedError(f"VA-API on {node}")
-        context = log.device_context("vaapi")
-        log.verbose(f"Failed to open {node} as DRM device node.", context)
-        log.err(f"No VA display found for device {node}.", context)
-        log.err(f"Device creation failed: {errors.EINVAL}.")
-        failure = FfmpegError(errors.EINVAL)
-    else:
-        raise NotSimulatedError(f"-init_hw_device {spec} ({name})")
-    if failure:
-        log.err(f"Failed to set value '{spec}' for option 'init_hw_device': {failure}")
+def _global_device(
+    pod: PodWorld, log: Log, option: str, spec: str, opened: list[CudaContext | VaContext]
+) -> CudaContext | VaContext:
+    """`-init_hw_device kind=name:where,option=value`, or `kind=name@parent`."""
+    kind, _, rest = (spec if option == "init_hw_device" else f"vaapi=vaapi:{spec}").partition("=")
+    name, at, parent = rest.partition("@")
+    name, _, where = (name, "", "") if at else rest.partition(":")
+    words = where.split(",")
+    options = dict(word.partition("=")[::2] for word in words[1:])
+    try:
+        if kind == "cuda":
+            return open_cuda(pod, log, words[0])
+        if kind == "vaapi" and not at:
+            return open_vaapi(pod, log, words[0], options, name)
+        if kind in ("qsv", "opencl") and at:
+            below = next((d for d in opened if isinstance(d, VaContext) and d.name == parent), None)
+            if below is not None:
+                return derive(pod, log, kind, name, below)
+    except FfmpegError as failure:
+        log.err(f"Failed to set value '{spec}' for option '{option}': {failure}")
         log.err(f"Error parsing global options: {failure}")
-        raise failure
-    return device
+        raise
+    raise NotSimulatedError(f"-init_hw_device {spec}")
 
 
 def _output(pod: PodWorld, log: Log, line: CommandLine, target: Target) -> tuple[Muxer, str]:
@@ -184,7 +192,9 @@ def _mapping(log: Log, line: CommandLine, streams: list[Stream], encoder: str) -
     log.note(f"  {chains[-1].filters[-1].name}:default -> Stream #0:0 ({encoder})")
 
 
-def _filters(log: Log, line: CommandLine, streams: list[Stream], encoder: str, devices: list[CudaContext]) -> Graph:
+def _filters(
+    log: Log, line: CommandLine, streams: list[Stream], encoder: str, devices: list[CudaContext | VaContext]
+) -> Graph:
     for number, stream in enumerate(streams):
         p = stream.pictures
         rate = f"{p.rate.numerator}/{p.rate.denominator}"
@@ -193,7 +203,12 @@ def _filters(log: Log, line: CommandLine, streams: list[Stream], encoder: str, d
     named = "filter_hw_device" in line.settings or bool(line.devices)
     # ffmpeg 8 builds the filters before a decoder's device exists (facts/transcode.md 1.2)
     usable = bool(devices) and (named or log.build.major < 8)
-    around = Surroundings(log, encoder, "cuda" if usable else "")
+    wanted = line.settings.get("filter_hw_device")
+    chosen = next(
+        (d for d in devices if isinstance(d, VaContext) and d.name == wanted), devices[-1] if devices else None
+    )
+    kind = chosen.kind if isinstance(chosen, VaContext) else "cuda"
+    around = Surroundings(log, encoder, kind if usable else "", chosen if isinstance(chosen, VaContext) else None)
     target = line.targets[0]
     if line.graph:
         chains = parse_graph(line.graph)
@@ -217,7 +232,7 @@ def _to_encoder(log: Log, target: Target, pictures: Pictures, encoder: str) -> P
     """Bring the pictures into a format the encoder takes: `-pix_fmt`, and no card frames for software encoders."""
     wish = {"p010": "p010le"}.get(target.options.get("pix_fmt", ""), target.options.get("pix_fmt", ""))
     software_only = encoder in _SOFTWARE and encoder != "wrapped_avframe"
-    if pictures.hardware and (software_only or (wish and wish != "cuda")):
+    if pictures.hardware and (software_only or (wish and wish != pictures.hardware)):
         before = pictures.feeds[0] if pictures.feeds else "graph 0 input from stream 0:0"
         log.err(
             f"Impossible to convert between the formats supported by the filter '{before}' "

@@ -22,7 +22,7 @@ _OUTPUT_VALUES = {
     "rc", "cq", "qp", "crf", "g", "bf", "profile", "level", "tag", "frames", "vframes", "t", "surfaces", "gpu", "delay",
     "x264-params", "x265-params", "movflags", "map", "threads", "b_ref_mode", "rc-lookahead", "spatial-aq",
     "temporal-aq", "fps_mode", "vsync", "r", "max_muxing_queue_size", "map_metadata", "forced-idr", "no-scenecut",
-    "keyint_min", "sc_threshold",
+    "keyint_min", "sc_threshold", "rc_mode", "low_power", "global_quality", "async_depth", "b_depth", "look_ahead",
 }  # fmt: skip
 
 
@@ -72,7 +72,7 @@ class CommandLine:
     """A parsed command line."""
 
     settings: dict[str, str] = field(default_factory=dict)
-    devices: list[str] = field(default_factory=list)
+    devices: list[tuple[str, str]] = field(default_factory=list)  # option and its value
     sources: list[Source] = field(default_factory=list)
     targets: list[Target] = field(default_factory=list)
     listing: str = ""
@@ -115,10 +115,8 @@ def parse(words: list[str]) -> CommandLine:
         elif name == "i":
             line.sources.append(Source(rest.pop(0), _known(pending, _INPUT_VALUES)))
             pending = {}
-        elif name == "vaapi_device":
-            line.devices.append(f"vaapi=vaapi:{rest.pop(0)}")
-        elif name == "init_hw_device":
-            line.devices.append(rest.pop(0))
+        elif name in {"vaapi_device", "init_hw_device"}:
+            line.devices.append((name, rest.pop(0)))
         elif name in _GLOBAL_VALUES:
             name = {"loglevel": "v", "filter_complex": "lavfi"}.get(name, name)
             line.settings[name] = rest.pop(0)

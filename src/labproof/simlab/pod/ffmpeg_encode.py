@@ -17,7 +17,7 @@ _X265_FACTOR = 2.9
 
 #: CPU time per 1080p frame, ms: generator and libx264 measured (facts/transcode.md 2.3), the others in proportion.
 GENERATE_MS = 0.6
-SOFTWARE_DECODE_MS = {"h264": 4.1, "hevc": 5.6, "av1": 6.4, "rawvideo": 0.1}
+SOFTWARE_DECODE_MS = {"h264": 4.1, "hevc": 5.6, "av1": 6.4, "vp9": 5.2, "rawvideo": 0.1}
 HARDWARE_DECODE_MS = 0.5
 NVENC_MS = 1.1
 NVENC_COPY_MS = 0.8  # frames in memory go over the bus first
@@ -38,6 +38,7 @@ CODEC_OF_ENCODER = {
     "h264_nvenc": "h264",
     "hevc_nvenc": "hevc",
     "av1_nvenc": "av1",
+    **{f"{codec}_{api}": codec for codec in ("h264", "hevc", "vp9", "av1") for api in ("vaapi", "qsv")},
     "rawvideo": "rawvideo",
     "wrapped_avframe": "wrapped_avframe",
 }
@@ -72,7 +73,7 @@ def cpu_ms(encoder: str, options: Mapping[str, str], pictures: Pictures) -> floa
         return _X264_MS.get(options.get("preset", "medium"), 31.0) * share
     if encoder == "libx265":
         return _X264_MS.get(options.get("preset", "medium"), 31.0) * _X265_FACTOR * share
-    if encoder.endswith("_nvenc"):
+    if encoder.endswith(("_nvenc", "_vaapi", "_qsv")):
         return (NVENC_MS + (0.0 if pictures.hardware else NVENC_COPY_MS)) * share
     return 0.05 * share
 
@@ -83,9 +84,9 @@ def loss_db(encoder: str, options: Mapping[str, str], pictures: Pictures) -> flo
     quality = psnr_of_rate(rate / float(pictures.width * pictures.height * pictures.rate))
     if encoder == "libx264":
         quality += 0.0 if options.get("preset") in ("ultrafast", "superfast", "veryfast") else 0.8
-    if CODEC_OF_ENCODER[encoder] in ("hevc", "av1"):
+    if CODEC_OF_ENCODER[encoder] in ("hevc", "vp9", "av1"):
         quality += 1.5
-    if encoder.endswith("_nvenc"):
+    if encoder.endswith(("_nvenc", "_vaapi", "_qsv")):
         quality -= 0.9
     return quality
 
@@ -95,6 +96,8 @@ def bit_rate(encoder: str, options: Mapping[str, str], pictures: Pictures) -> in
     if "b" in options and bits(options["b"]) > 0:
         return int(bits(options["b"]) * 0.972)
     constant = options.get("crf") or options.get("cq") or options.get("qp")
+    if constant is None and "global_quality" in options:
+        constant = str(min(40.0, float(options["global_quality"]) / 2))  # VP9's scale is 0 to 255
     if constant is None and encoder.endswith("_nvenc"):
         return 1_948_000  # NVENC's default is 2 Mb/s
     level = float(constant) if constant else (28.0 if encoder == "libx265" else 23.0)
@@ -109,6 +112,8 @@ def profile_of(encoder: str, options: Mapping[str, str], pictures: Pictures) -> 
         return "Main 10" if ten else "Main"
     if codec == "av1":
         return "Main"
+    if codec == "vp9":
+        return "Profile 2" if ten else "Profile 0"
     named = {"baseline": "Constrained Baseline", "main": "Main", "high": "High"}
     default = "Main" if encoder == "h264_nvenc" else ("High 10" if ten else "High")
     if encoder == "libx264" and options.get("preset") == "ultrafast":

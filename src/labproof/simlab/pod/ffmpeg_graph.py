@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from labproof.simlab.pod import ffmpeg_log as errors
 from labproof.simlab.pod.media import Pictures, difference, mse_of
 from labproof.simlab.pod.process import NotSimulatedError
+from labproof.simlab.pod.vacodec import VaContext
 
 _PIX_FMTS = {
     "yuv420p": "yuv420p",
@@ -30,6 +31,12 @@ _COST = {
     "hwupload": 0.9,
     "hwupload_cuda": 0.9,
     "scale_cuda": 0.2,
+    "scale_vaapi": 0.2,
+    "vpp_qsv": 0.2,
+    "tonemap_vaapi": 0.2,
+    "overlay_vaapi": 0.3,
+    "avgblur_opencl": 0.3,
+    "tonemap_opencl": 0.3,
 }
 
 
@@ -78,13 +85,14 @@ class Surroundings:
     """What the filters need from the run: its log, encoder name for error texts, and the filters' device.
 
     Attributes:
-        device: cuda | vaapi | "" (none that filters may use).
-        feed: name of the graph's input pad in messages.
+        device: cuda | vaapi | qsv | opencl | "" (none that filters may use).
+        media: the VA device behind it.
     """
 
     log: errors.Log
     encoder: str
     device: str
+    media: VaContext | None = None
     comparisons: list[Comparison] = field(default_factory=list)
 
 
@@ -168,12 +176,41 @@ def _apply(used: Filter, streams: list[Pictures], around: Surroundings) -> list[
         case "hwdownload":
             _needs(used, pictures, around, hardware=True)
             return [replace(spent, hardware="", pending_download=pictures.pix_fmt)]
-        case "scale" | "scale_cuda":
-            _needs(used, pictures, around, hardware=used.name == "scale_cuda")
+        case "scale" | "scale_cuda" | "scale_vaapi" | "vpp_qsv":
+            _needs(used, pictures, around, hardware=used.name != "scale")
             return [_scale(used, pictures, spent)]
+        case "tonemap_vaapi" | "tonemap_opencl":
+            return [_tone_map(used, pictures, spent, around)]
+        case "avgblur_opencl":
+            _needs(used, pictures, around, hardware=True)
+            return [spent]
+        case "overlay_vaapi":
+            for stream in streams:
+                _needs(used, stream, around, hardware=True)
+            return [replace(spent, scalers=(*spent.scalers, "overlay"))]
+        case "setparams" | "sidedata":
+            return [_described(used, spent)]
         case "psnr" | "ssim":
             return [_compare(used, streams, spent, around)]
     raise NotSimulatedError(f"filter {used.name}")
+
+
+def _described(used: Filter, pictures: Pictures) -> Pictures:
+    """`setparams` and `sidedata` write colour properties on frames; what they show stays."""
+    transfer = used.option("color_trc") or pictures.transfer
+    return replace(pictures, transfer=transfer)
+
+
+def _tone_map(used: Filter, pictures: Pictures, spent: Pictures, around: Surroundings) -> Pictures:
+    """HDR10 in, SDR out; the video processor of older chips has no such unit (facts/transcode.md 1.4)."""
+    _needs(used, pictures, around, hardware=True)
+    if used.name == "tonemap_vaapi" and around.media is not None and not around.media.maps_hdr:
+        around.log.err("VAAPI driver doesn't support HDR to SDR", used.context)
+        raise around.log.filters_failed(around.encoder, errors.EINVAL)
+    if used.name == "tonemap_vaapi" and pictures.transfer != "smpte2084":
+        around.log.err("Only support HDR10 as input for vaapi tone-mapping", used.context)
+        raise around.log.filters_failed(around.encoder, errors.EINVAL)
+    return replace(spent, transfer="bt709", pix_fmt="nv12")
 
 
 def _retimed(used: Filter, pictures: Pictures) -> Pictures:
@@ -205,7 +242,7 @@ def _needs(used: Filter, pictures: Pictures, around: Surroundings, *, hardware: 
 
 def _format(used: Filter, pictures: Pictures, spent: Pictures, around: Surroundings) -> Pictures:
     wish = (used.option("pix_fmts", 0) or "").split("|")[0]
-    if wish == "cuda" and pictures.hardware == "cuda":
+    if wish == pictures.hardware and wish:
         return spent
     if wish not in _PIX_FMTS:
         raise NotSimulatedError(f"format={wish}")
@@ -228,7 +265,9 @@ def _upload(used: Filter, pictures: Pictures, spent: Pictures, around: Surroundi
         around.log.err("A hardware device reference is required to upload frames to.", used.name)
         around.log.err(f"Query format failed for '{used.context}': Invalid argument", used.context)
         raise around.log.filters_failed(around.encoder, errors.EINVAL)
-    return replace(spent, hardware=around.device or "cuda")
+    surfaces = around.device in ("vaapi", "qsv") and pictures.pix_fmt == "yuv420p"
+    pix_fmt = "nv12" if surfaces else pictures.pix_fmt
+    return replace(spent, hardware=around.device or "cuda", pix_fmt=pix_fmt)
 
 
 def _scale(used: Filter, pictures: Pictures, spent: Pictures) -> Pictures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -12,6 +13,7 @@ from labproof.simlab.pod.ffmpeg_log import FfmpegError, Log
 from labproof.simlab.pod.media import MediaRecord, Pictures, damaged
 from labproof.simlab.pod.nvcodec import CudaContext, open_cuda, open_decoder
 from labproof.simlab.pod.process import NotSimulatedError
+from labproof.simlab.pod.vacodec import VaContext, open_va_decoder, open_vaapi
 from labproof.simlab.world.states import PodWorld
 
 
@@ -22,13 +24,13 @@ class Stream:
     Attributes:
         codec: rawvideo, h264, hevc ...
         pictures: what it decodes to (with the decoder's CPU time).
-        device: CUDA device of its decoder; decoding: whether NVDEC does the work.
+        device: device of its decoder; decoding: whether the card does the work.
     """
 
     source: Source
     codec: str
     pictures: Pictures
-    device: CudaContext | None = None
+    device: CudaContext | VaContext | None = None
     decoding: bool = False
     record: MediaRecord | None = None
 
@@ -71,29 +73,39 @@ def open_input(pod: PodWorld, log: Log, source: Source, number: int) -> Stream:
     return Stream(source, record.codec, replace(pictures, cpu_ms=cost), record=record)
 
 
-def open_decoder_device(pod: PodWorld, log: Log, stream: Stream) -> None:
-    """Create the device `-hwaccel` asks for.
+def open_decoder_device(
+    pod: PodWorld, log: Log, stream: Stream, opened: Sequence[CudaContext | VaContext] = ()
+) -> None:
+    """Create the device `-hwaccel` asks for, or take the one of that name that was made before.
 
     Raises:
         FfmpegError: an explicit device cannot be created; `auto` falls back instead.
     """
     wish = stream.source.hwaccel
-    if wish == "none" or stream.codec == "rawvideo":
+    raw = stream.codec == "rawvideo"  # 5.1 makes the device for it all the same (recording s19-ffmpeg-cuda)
+    if wish == "none" or (raw and (log.modern or wish == "auto")):
         return
-    if wish not in ("cuda", "nvdec", "auto"):
+    if wish not in ("cuda", "nvdec", "vaapi", "auto"):
         raise NotSimulatedError(f"-hwaccel {wish}")
-    if "cuda" not in log.build.hwaccels:
+    kind = "vaapi" if wish == "vaapi" else "cuda"
+    if kind not in log.build.hwaccels:
         log.err(f"Unrecognized hwaccel: {wish}.")
         log.err(f"Supported hwaccels: {' '.join(log.build.hwaccels)} ")
         raise FfmpegError(errors.EINVAL)
+    named = stream.source.options.get("hwaccel_device", "")
     try:
-        stream.device = open_cuda(pod, log, stream.source.options.get("hwaccel_device", ""))
+        if wish == "vaapi":
+            known = next((d for d in opened if isinstance(d, VaContext) and d.name == named), None)
+            device: CudaContext | VaContext = known or open_vaapi(pod, log, named or "/dev/dri/renderD128", {}, "dec")
+        else:
+            device = open_cuda(pod, log, named)
+        stream.device = None if raw else device
     except FfmpegError as failure:
         if wish == "auto":
             log.note("Auto hwaccel disabled: no device found.", stream.codec)
             return
         context = f"dec:{stream.codec}" if log.modern else stream.codec
-        log.err(f"No device available for decoder: device type cuda needed for codec {stream.codec}.", context)
+        log.err(f"No device available for decoder: device type {kind} needed for codec {stream.codec}.", context)
         text = errors.MEANING[failure.code]
         if log.modern:
             log.err(f"Hardware device setup failed for decoder: {text}", context)
@@ -111,15 +123,20 @@ def start_decoder(pod: PodWorld, log: Log, stream: Stream) -> None:
             height = -(-pictures.height // 16) * 16
             log.verbose(f"Reinit context to {pictures.width}x{height}, pix_fmt: {pictures.pix_fmt}", "h264")
         return
-    if not open_decoder(pod, log, stream.codec, pictures, stream.device):
+    if isinstance(stream.device, VaContext):
+        works = open_va_decoder(log, stream.codec, pictures, stream.device)
+    else:
+        works = open_decoder(pod, log, stream.codec, pictures, stream.device)
+    if not works:
         return
     stream.decoding = True
-    keep = stream.source.options.get("hwaccel_output_format") == "cuda"
+    kind = "vaapi" if isinstance(stream.device, VaContext) else "cuda"
+    keep = stream.source.options.get("hwaccel_output_format") == kind
     surface = "p010le" if "10" in pictures.pix_fmt else "nv12"
     cost = (HARDWARE_DECODE_MS + (0.0 if keep else 1.1)) * pictures.megapixel_share
     wrong = (stream.device.card.inputs.get("picture_error") or {}).get("decode", 0.0)
     stream.pictures = replace(
-        damaged(pictures, float(wrong)), hardware="cuda" if keep else "", pix_fmt=surface, cpu_ms=cost
+        damaged(pictures, float(wrong)), hardware=kind if keep else "", pix_fmt=surface, cpu_ms=cost
     )
 
 

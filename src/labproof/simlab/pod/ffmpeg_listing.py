@@ -7,6 +7,7 @@ from labproof.simlab.pod.process import NotSimulatedError
 
 _ENCODERS = {
     "libx264": ("V....D", "libx264 H.264 / AVC / MPEG-4 AVC / MPEG-4 part 10 (codec h264)"),
+    "libx264rgb": ("V....D", "libx264 H.264 / AVC / MPEG-4 AVC / MPEG-4 part 10 RGB (codec h264)"),
     "h264_nvenc": ("V....D", "NVIDIA NVENC H.264 encoder (codec h264)"),
     "h264_qsv": (
         "V.....",
@@ -21,6 +22,13 @@ _ENCODERS = {
     "av1_nvenc": ("V....D", "NVIDIA NVENC av1 encoder (codec av1)"),
     "av1_qsv": ("V.....", "AV1 (Intel Quick Sync Video acceleration) (codec av1)"),
     "av1_vaapi": ("V....D", "AV1 (VAAPI) (codec av1)"),
+    "mjpeg_qsv": ("V.....", "MJPEG (Intel Quick Sync Video acceleration) (codec mjpeg)"),
+    "mjpeg_vaapi": ("V....D", "MJPEG (VAAPI) (codec mjpeg)"),
+    "mpeg2_qsv": ("V.....", "MPEG-2 video (Intel Quick Sync Video acceleration) (codec mpeg2video)"),
+    "mpeg2_vaapi": ("V....D", "MPEG-2 (VAAPI) (codec mpeg2video)"),
+    "vp8_vaapi": ("V....D", "VP8 (VAAPI) (codec vp8)"),
+    "vp9_vaapi": ("V....D", "VP9 (VAAPI) (codec vp9)"),
+    "vp9_qsv": ("V.....", "VP9 video (Intel Quick Sync Video acceleration) (codec vp9)"),
     "rawvideo": ("VF...D", "raw video"),
     "wrapped_avframe": ("V.....", "AVFrame to AVPacket passthrough"),
 }

@@ -114,7 +114,7 @@ class Log:
         if not self.modern:
             head = "Error initializing output stream 0:0 -- Error while opening encoder for output stream #0:0"
             self.err(f"{head} - {cause}")
-            self.err("Conversion failed!")
+            self.note("Conversion failed!")
             return FfmpegError(code)
         stream = f"vost#0:0/{encoder}"
         self.err(f"[enc:{encoder} @ {self._address('enc')}] Error while opening encoder - {cause}.", stream)
@@ -128,7 +128,7 @@ class Log:
             self.err("Error reinitializing filters!")
             self.err(f"Failed to inject frame into filter network: {MEANING[code]}")
             self.err(f"Error while processing the decoded data for stream #{stream}")
-            self.err("Conversion failed!")
+            self.note("Conversion failed!")
             return FfmpegError(code)
         self._thread_failed("vf#0:0", "Error reinitializing filters!", code)
         self._not_written(f"vost#0:0/{encoder}", encoder)
@@ -146,4 +146,4 @@ class Log:
         nothing = "Nothing was written into output file, because at least one of its streams received no packets."
         self.err(nothing, "out#0")
         self.note("frame=    0 fps=0.0 q=0.0 Lsize=       0KiB time=N/A bitrate=N/A speed=N/A    ")
-        self.err("Conversion failed!")
+        self.note("Conversion failed!")

@@ -34,7 +34,8 @@ from labproof.simlab.pod.media import (
 from labproof.simlab.pod.nvcodec import DECODER_MIB, SESSION_MIB, SURFACES_MIB, CudaContext, refuse_frames
 from labproof.simlab.pod.process import ProcessIO, ProcessKilled
 from labproof.simlab.pod.readings import slow_by_heat
-from labproof.simlab.world.states import Card, PodWorld
+from labproof.simlab.pod.vacodec import EIO, VaContext, engines_of
+from labproof.simlab.world.states import Card, PodWorld, Process
 
 _RUNS = itertools.count(1)
 #: What is left of the clocks while a hardware slowdown is active.
@@ -54,11 +55,13 @@ class Work:
     streams: list[Stream]
     pictures: Pictures
     comparisons: list[Comparison]
-    session: CudaContext | None
-    contexts: list[CudaContext]
+    session: CudaContext | VaContext | None
+    contexts: list[CudaContext | VaContext]
+    argv: tuple[str, ...] = ()
     done: float = 0.0
     elapsed: float = 0.0
     owner: str = field(default="")
+    number: int = 0
 
     @property
     def io(self) -> ProcessIO:
@@ -75,12 +78,14 @@ async def perform(work: Work) -> int:
     work.owner = f"{work.pod.owner}#{next(_RUNS)}"
     _describe_output(work)
     per_frame = work.pictures.cpu_ms + cpu_ms(work.encoder, work.target.options, work.pictures)
-    if work.session:
+    if isinstance(work.session, CudaContext):
         per_frame += work.log.build.nvenc_cpu_ms * work.pictures.megapixel_share
     cards = _occupy(work)
+    number = _enter_process_table(work)
     try:
         await _frames(work, per_frame)
     finally:
+        work.pod.processes.pop(number, None)
         for card in cards:
             for table in (card.sessions, card.decoding, card.vram):
                 table.pop(work.owner, None)
@@ -111,6 +116,44 @@ def _occupy(work: Work) -> list[Card]:
     return list(cards.values())
 
 
+def _enter_process_table(work: Work) -> int:
+    """The run as other processes of the container see it; only runs on a DRM device have anything to tell."""
+    number = 40 + next(_RUNS)
+    media = next((c for c in work.contexts if isinstance(c, VaContext)), None)
+    if media is not None:
+        work.pod.processes[number] = Process(work.argv, {5: media.device.render_node})
+    work.number = number
+    return number
+
+
+def _may_hang(work: Work) -> None:
+    """A media engine that stops in the middle (facts/transcode.md W42).
+
+    Raises:
+        FfmpegError: the surface never becomes ready.
+    """
+    session = work.session
+    after = session.card.inputs.get("stops_after_frames") if isinstance(session, VaContext) else None
+    if after is not None and work.done >= float(after):
+        work.log.err("Failed to sync surface 0x4: 1 (operation failed).", work.encoder)
+        raise work.log.encoder_failed(work.encoder, EIO)
+
+
+def _count_engines(work: Work, step: float) -> None:
+    process = work.pod.processes.get(work.number)
+    media = next((c for c in work.contexts if isinstance(c, VaContext)), None)
+    if process is None or media is None:
+        return
+    if isinstance(work.session, VaContext):
+        media.low_power = work.session.low_power
+    busy = engines_of(
+        media, encodes=work.session is not None, decodes=any(s.decoding for s in work.streams),
+        filters=bool(work.pictures.scalers or work.pictures.transfer),
+    )  # fmt: skip
+    for engine, share in busy.items():
+        process.engines[engine] = process.engines.get(engine, 0.0) + share * step * 1e9
+
+
 def _bring_about(card: Card) -> None:
     """What a card does when it is worked on: `incidents_under_load` of its inputs, each once."""
     for number in card.inputs.get("incidents_under_load") or {}:
@@ -131,6 +174,8 @@ async def _frames(work: Work, per_frame_ms: float) -> None:
         if work.io.cancelled:
             raise ProcessKilled
         work.elapsed += step
+        _count_engines(work, step)
+        _may_hang(work)
         if work.session and work.log.build.nvenc_leak_mib * work.done > work.pod.memory_limit_mib:
             out_of_memory = getattr(work.io, "out_of_memory", None)
             if out_of_memory:  # the kubelet's process is told, so that the container can say OOMKilled
@@ -173,7 +218,8 @@ def _rate(work: Work, per_frame_ms: float, paced: bool) -> float:
 
 def _capacity(card: Card, fps: float, engine: str, pictures: Pictures) -> float:
     share = float((card.inputs.get("engine_share") or {}).get(engine, 1.0))
-    return fps * share * (_SLOWED if slow_by_heat(card) else 1.0) / max(0.02, pictures.megapixel_share)
+    hot = "thresholds_c" in card.inputs and slow_by_heat(card)
+    return fps * share * (_SLOWED if hot else 1.0) / max(0.02, pictures.megapixel_share)
 
 
 def _describe_output(work: Work) -> None:
@@ -267,7 +313,7 @@ def _finish(work: Work, per_frame_ms: float) -> MediaRecord | None:
         log.note(f"bench: maxrss={int(61000 + 70000 * pictures.megapixel_share)}{unit}")
     for comparison in work.comparisons:
         log.note(_comparison_text(comparison), comparison.filter.context)
-    if work.session:
+    if isinstance(work.session, CudaContext):
         log.verbose("Nvenc unloaded", work.encoder)
     return _record(work, size)
 

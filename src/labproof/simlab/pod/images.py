@@ -61,6 +61,10 @@ class ImageConfig:
         shell: has /bin/sh and coreutils.
         own_libraries: driver libraries the image brings along, name -> version; they hide the injected ones.
         cuda: CUDA runtime of its compute sample; capabilities: compute capabilities it has code for.
+        va_drivers: libva driver (iHD, i965) -> full | free (without shader encoders) | old | mixed (foreign libraries);
+            va_folder: where they lie; va_lacks: profile:entry point pairs that its build leaves out.
+        opencl, onevpl: Intel's runtimes are in it.
+        library_path: LD_LIBRARY_PATH without which its ffmpeg does not start.
     """
 
     reference: str
@@ -76,6 +80,12 @@ class ImageConfig:
     cuda: tuple[int, int] | None = None
     capabilities: tuple[str, ...] = ()
     own_libraries: Mapping[str, str] = field(default_factory=dict)
+    va_drivers: Mapping[str, str] = field(default_factory=dict)
+    va_folder: str = "/usr/lib/x86_64-linux-gnu/dri"
+    opencl: bool = False
+    onevpl: bool = False
+    library_path: str = ""
+    va_lacks: tuple[str, ...] = ()
 
 
 @lru_cache(maxsize=1)
@@ -167,4 +177,10 @@ def image_config(reference: str, image_inputs: Mapping[str, Any] | None = None) 
         cuda=(parts[0], parts[1]) if parts else None,
         own_libraries={str(k): str(v) for k, v in (entry.get("own_libraries") or {}).items()},
         capabilities=tuple(str(c) for c in entry.get("cuda_compute_capabilities", ())),
+        va_drivers={str(k): str(v) for k, v in (entry.get("va_drivers") or {}).items() if v},
+        va_folder=str(entry.get("va_folder", "/usr/lib/x86_64-linux-gnu/dri")),
+        opencl=bool(entry.get("opencl")),
+        onevpl=bool(entry.get("onevpl")),
+        va_lacks=tuple(entry.get("va_lacks") or ()),
+        library_path=str(entry.get("library_path", "")),
     )

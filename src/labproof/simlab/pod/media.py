@@ -54,6 +54,7 @@ class Pictures:
     cpu_ms: float = 0.0
     held_mib: float = 0.0
     feeds: tuple[str, ...] = ()  # name of the filter or input that delivers them
+    transfer: str = ""  # colour transfer the frames carry: smpte2084 for HDR10, "" for none
     pending_download: str = ""  # software format that the next filter must name after hwdownload
 
     @property

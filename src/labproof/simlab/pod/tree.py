@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from dataclasses import dataclass
 
+from labproof.simlab.pod.drm_files import drm_files
 from labproof.simlab.pod.images import image_config
 from labproof.simlab.world.states import DeviceNode, PodWorld
 
@@ -66,6 +67,7 @@ def text_files(pod: PodWorld) -> dict[str, bytes]:
         ).encode()
     modules = (f"{name} 1146880 0 - Live 0x0000000000000000\n" for name in sorted(node.modules))
     files["/proc/modules"] = "".join(modules).encode()
+    files |= drm_files(pod)
     files["/proc/version"] = f"Linux version {node.kernel} (root@buildkitsandbox) #1 SMP\n".encode()
     return files
 

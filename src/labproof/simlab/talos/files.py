@@ -73,6 +73,12 @@ def _dev(state: TalosState) -> dict[str, Entry]:
     found["/dev/dri/by-path"] = _folder()
     for node in state.device_nodes:
         found[node.path] = Entry(MODE_DEVICE | MODE_CHAR | node.mode, uid=node.uid, gid=node.gid)
+    for device in state.drm:
+        there = {node.path for node in state.device_nodes}
+        for kind, path in (("card", device.card_node), ("render", device.render_node)):
+            if path not in there:
+                continue
+            found[f"/dev/dri/by-path/pci-{device.address}-{kind}"] = _link(f"../{path.rpartition('/')[2]}")
     if any(s.id == "ext-qemu-guest-agent" and s.state == "Running" for s in state.services):
         found["/dev/virtio-ports/org.qemu.guest_agent.0"] = _link("../vport1p1")
     return found

@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-from labproof.simlab.talos import containerd, driver, image, services
+from labproof.simlab.pod.chips import chips
+from labproof.simlab.talos import containerd, driver, igpu, image, services
 from labproof.simlab.talos.pci import driver_links, guest_devices, pci_rows
 from labproof.simlab.talos.releases import Release, release
 from labproof.simlab.talos.state import Extension, LogRecord, Module, TalosState
@@ -88,18 +89,22 @@ def _boot(
     runtime = containerd.configure(ship, toolkit, config.get("files") or {}, missing)
     loaded = _modules(boot, wanted, ship, extensions)
     drm = any(m.name == "nvidia_drm" for m in loaded) and "modeset=0" not in (wanted.get("nvidia_drm") or ())
-    nodes = _device_nodes(boot, {m.name for m in loaded}, toolkit, drm=drm)
+    graphics = _graphics(ship, extensions, node_inputs, functions, {**rebound, **taken}, missing)
+    loaded = (*loaded, *graphics.modules)
+    nodes = _device_nodes(boot, {m.name for m in loaded}, toolkit, drm=drm, before=len(graphics.devices))
+    nodes = (*nodes, *igpu.nodes_of(graphics, igpu.udev_of(config.get("udev_dri"))))
     role = str(node_inputs.get("role", "worker"))
     found = services.services(extensions, ship, role, _run_time_paths(boot, vm, nodes), missing)
     unsettled = [s for s in found if not s.settled]
     sysctls = {"net.core.bpf_jit_harden": "2", **{k: str(v) for k, v in (config.get("sysctls") or {}).items()}}
     log = sorted(
-        [*_boot_log(ship, extensions, vm, functions), *boot.log, *services.boot_messages(found)],
+        [*_boot_log(ship, extensions, vm, functions), *graphics.log, *boot.log, *services.boot_messages(found)],
         key=lambda record: record.offset_s,
     )
     held = [f for f in boot.bound + boot.lost if f.address not in taken]
     up = vm.running if vm else not node_inputs.get("powered_off", False)
-    up = up and time.time() >= float(node_inputs.get("away_until", 0))
+    rebooting = time.time() < float(node_inputs.get("away_until", 0))
+    up = up and not rebooting
     cdi_spec = any(s.id == services.CDI_GEN and s.state == "Finished" for s in found)
     lost_at = max((booted_at + driver.lost_after(f) for f in boot.lost), default=0.0)
     state = TalosState(
@@ -140,8 +145,10 @@ def _boot(
         installed=extensions,
         module_specs=tuple((module, tuple(str(p) for p in parameters)) for module, parameters in wanted.items()),
         loaded=loaded,
-        pci_rows=pci_rows(vm, functions),
-        bound=driver_links(vm, held, {**rebound, **taken}, nvidia_loaded=bool(boot.version)),
+        drm=tuple(graphics.devices),
+        every_container=tuple(str(path) for path in node_inputs.get("base_spec_devices") or ()),
+        pci_rows=pci_rows(vm, functions, graphics.bound),
+        bound=driver_links(vm, held, {**rebound, **taken, **graphics.bound}, nvidia_loaded=bool(boot.version)),
         rebound=rebound,
         services=found,
         log=tuple(log),
@@ -149,6 +156,7 @@ def _boot(
         cri_parts=runtime.parts,
         cmdline=_cmdline(ship, talos),
         machine_config=_machine_config(name, node_inputs, ship),
+        rebooting=rebooting,
         staged_config=node_inputs.get("staged_config"),
         uki=bool(talos.get("uki", True)),
         boot_mib=int(talos.get("boot_mib", 2048)),
@@ -190,8 +198,30 @@ def _modules(
     return (*base, *boot.modules)
 
 
+def _graphics(
+    ship: Release,
+    extensions: tuple[Extension, ...],
+    node_inputs: Inputs,
+    functions: tuple[GuestPci, ...],
+    rebound: Mapping[str, str],
+    missing: frozenset[str],
+) -> igpu.IgpuBoot:
+    """Intel graphics: from 1.9 on modules and firmware come with the extensions alone (facts/talos.md 2)."""
+    installed = {e.name for e in extensions}
+    inside = ship.minor < (1, 9)
+    drivers = {"i915": inside or "i915" in installed, "xe": "xe" in installed}
+    absent = {path.removeprefix("/usr/lib/firmware/") for path in missing}
+    if not drivers["i915"] or (inside and "i915" not in installed):
+        # display firmware lies in the i915 package, and xe needs it too (E#1121)
+        absent |= {f"i915/{chip.firmware}_{part}.bin" for chip in chips().values() for part in ("dmc", "huc", "guc_70")}
+    return igpu.boot_igpu(
+        drivers, ship.kernel, functions, _cmdline(ship, node_inputs["talos"]).split(), rebound,
+        warm=node_inputs.get("last_reboot") == "kexec", first_card=1, missing_firmware=frozenset(absent),
+    )  # fmt: skip
+
+
 def _device_nodes(
-    boot: driver.DriverBoot, modules: set[str], toolkit: Extension | None, *, drm: bool
+    boot: driver.DriverBoot, modules: set[str], toolkit: Extension | None, *, drm: bool, before: int = 0
 ) -> tuple[DeviceNode, ...]:
     """Nodes that udev makes: the kmod extension's rule runs `nvidia-modprobe -c 0` and, for nvidia_uvm, `-c 0 -u`.
 
@@ -209,8 +239,9 @@ def _device_nodes(
             nodes.append(DeviceNode("/dev/nvidia-uvm-tools", 0o666, major=234, minor=1))
     if drm:
         for number, _ in enumerate(alive):
-            nodes.append(DeviceNode(f"/dev/dri/card{number + 1}", 0o666, major=226, minor=number + 1))
-            nodes.append(DeviceNode(f"/dev/dri/renderD{128 + number}", 0o666, major=226, minor=128 + number))
+            minor = number + before
+            nodes.append(DeviceNode(f"/dev/dri/card{minor + 1}", 0o666, major=226, minor=minor + 1))
+            nodes.append(DeviceNode(f"/dev/dri/renderD{128 + minor}", 0o666, major=226, minor=128 + minor))
     return tuple(nodes)
 
 

@@ -52,8 +52,13 @@ def guest_devices(vm: VmState | None, node_inputs: Inputs, cards: Mapping[str, C
     return tuple(found)
 
 
-def pci_rows(vm: VmState | None, functions: Sequence[GuestPci]) -> tuple[PciRow, ...]:
-    """All PCIDevices; the NVIDIA ones with an empty driver, because their module loads after the scan."""
+def pci_rows(
+    vm: VmState | None, functions: Sequence[GuestPci], early: Mapping[str, str] | None = None
+) -> tuple[PciRow, ...]:
+    """All PCIDevices; the NVIDIA ones with an empty driver, because their module loads after the scan.
+
+    `early` names the drivers that udev had loaded before it, by address.
+    """
     rows = []
     if vm is not None:
         bridge = _BRIDGES["q35" if "q35" in vm.machine else "i440fx"]
@@ -62,7 +67,8 @@ def pci_rows(vm: VmState | None, functions: Sequence[GuestPci]) -> tuple[PciRow,
     for function in functions:
         product = str(function.card.inputs.get("product", "")) if function.card else ""
         vendor = _VENDORS.get(function.vendor_device[:4], "")
-        rows.append(PciRow(function.address, function.vendor_device, function.pci_class, vendor, product, ""))
+        bound = (early or {}).get(function.address, "")
+        rows.append(PciRow(function.address, function.vendor_device, function.pci_class, vendor, product, bound))
     return tuple(rows)
 
 

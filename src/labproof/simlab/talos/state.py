@@ -86,6 +86,7 @@ class TalosState(NodeState):
     cri_parts: Mapping[str, str] = field(default_factory=dict)  # file name -> content
     cmdline: str = ""
     machine_config: str = ""
+    rebooting: bool = False  # by its own API, and not back yet
     staged_config: str | None = None  # applied with mode STAGED: what the next boot takes
     uki: bool = True
     boot_mib: int = 2048  # where the images lie: EFI of a unified image, BOOT of GRUB

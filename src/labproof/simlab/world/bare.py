@@ -46,7 +46,9 @@ def _bare_host(host: dict[str, Any]) -> None:
         text = (entry or {}).get("text")
         if not isinstance(text, str):
             continue
-        if path.startswith(("/etc/modprobe.d/", "/etc/driverctl.d/")) and _ABOUT_PASSTHROUGH.search(text):
+        if path.startswith(
+            ("/etc/modprobe.d/", "/etc/driverctl.d/", "/etc/udev/rules.d/")
+        ) and _ABOUT_PASSTHROUGH.search(text):
             del files[path]
         elif path.startswith("/etc/modules"):
             kept = [line for line in text.splitlines() if not line.startswith("vfio")]

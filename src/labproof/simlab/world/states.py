@@ -24,6 +24,8 @@ class Card:
         sessions: encoder sessions open now, by owner.
         vram: MiB held now, by owner.
         decoding: decode streams running now, by owner.
+        idle_ms: what the residency counter of the render power state showed when last looked at (Intel: rc6).
+        looked_at: when that was, in seconds of the monotonic clock.
         happened: Xid numbers that work brought about since the world began, with their time (Unix seconds).
     """
 
@@ -33,6 +35,8 @@ class Card:
     sessions: dict[str, float] = field(default_factory=dict)
     vram: dict[str, int] = field(default_factory=dict)
     decoding: dict[str, float] = field(default_factory=dict)
+    idle_ms: float = 3_600_000.0
+    looked_at: float = 0.0
     happened: list[tuple[float, int]] = field(default_factory=list)
 
 
@@ -91,6 +95,20 @@ class NodeGpu:
 
 
 @dataclass(frozen=True)
+class DrmDevice:
+    """A GPU that a DRM driver with a render node drives (i915, xe): its nodes and what became of its firmware."""
+
+    card: Card
+    address: str  # PCI address in the node
+    vendor_device: str  # 8086:9a49
+    driver: str  # i915 | xe
+    card_node: str  # /dev/dri/card1
+    render_node: str  # /dev/dri/renderD128
+    guc: bool = False  # the scheduler firmware submits the work
+    huc: bool = False  # the media firmware is authenticated
+
+
+@dataclass(frozen=True)
 class NodeState:
     """A node's operating system as the kubelet and its containers experience it."""
 
@@ -127,6 +145,17 @@ class NodeState:
     containers_start: bool = True  # False when every sandbox fails (default runtime names a missing handler)
     before: NodeState | None = None  # how it stood until `changed_at`, where something happened to it since its boot
     changed_at: float = 0.0  # Unix seconds
+    drm: tuple[DrmDevice, ...] = ()
+    every_container: tuple[str, ...] = ()  # device nodes that the runtime's own base specification gives to all
+
+
+@dataclass
+class Process:
+    """A running program of a container, as /proc shows it to the container's other processes."""
+
+    argv: tuple[str, ...]
+    opened: dict[int, str] = field(default_factory=dict)  # file descriptor -> path
+    engines: dict[str, float] = field(default_factory=dict)  # engine -> nanoseconds of work done for it
 
 
 @dataclass
@@ -148,6 +177,7 @@ class PodWorld:
         volumes: mount points of writable volumes.
         gids: groups of the process.
         loader_broken: an injected library makes every program die while it is loaded (SIGSEGV).
+        processes: programs that work on a GPU now, by process id.
     """
 
     owner: str
@@ -168,3 +198,4 @@ class PodWorld:
     volumes: tuple[str, ...] = ("/tmp",)  # noqa: S108 - a path in the simulated container
     gids: frozenset[int] = frozenset()
     loader_broken: bool = False
+    processes: dict[int, Process] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""The specification: a clause a test."""
