@@ -3,6 +3,8 @@
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -93,7 +95,13 @@ class SshSession:
         try:
             channel = transport.open_session(timeout=min(timeout_s, hop.connect_timeout_s))
             channel.settimeout(timeout_s)
-            channel.exec_command(command)
+            with _bounded(transport, timeout_s):
+                channel.exec_command(command)
+        except TimeoutError as error:
+            if transport.is_active():
+                raise self._lost(transport, error, command) from None
+            text = f"`{_short(command)}` was not even begun within {timeout_s:g} s; the host may have gone down"
+            raise TransportFailure(Kind.TIMEOUT, str(hop), text) from None
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise self._lost(transport, error, command) from None
         with self._lock:
@@ -196,6 +204,33 @@ class _Drain(threading.Thread):
             return
         finally:
             self.taken = bytes(pieces)
+
+
+@contextmanager
+def _bounded(transport: paramiko.Transport, limit_s: float) -> Iterator[None]:
+    """Close the connection when the body takes longer: paramiko waits without end for the answer to a request, and a
+    host that went down meanwhile leaves the connection half open (seen on a real guest's reboot).
+
+    Raises:
+        TimeoutError: it took longer.
+    """
+    late = threading.Event()
+
+    def give_up() -> None:
+        late.set()
+        transport.close()
+
+    timer = threading.Timer(limit_s, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except (paramiko.SSHException, EOFError, OSError):
+        if late.is_set():
+            raise TimeoutError from None
+        raise
+    finally:
+        timer.cancel()
 
 
 def _read(channel: paramiko.Channel, deadline: float) -> bytes:
