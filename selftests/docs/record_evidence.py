@@ -3,7 +3,7 @@
     python -m selftests.docs.record_evidence docs/evidence.json
 
 The cause pages of the site show it, so that a search for the words of an error finds the page. A selftest holds the
-file to the faults that exist; run this again when faults were added or evidence reads differently.
+file to the faults that exist; run this again when faults were added, without the file when evidence reads differently.
 """
 
 import json
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from labproof.checks.judgement import Fail
 from labproof.checks.registry import LAYERS
+from labproof.facts.atomic import write_text
 from labproof.simlab.faults import load_faults
 from labproof.simlab.server import SimLab
 from selftests.matrix.harness import judge
@@ -48,16 +49,26 @@ def cut(text):
 
 
 def record(target: Path) -> None:
-    """Write the evidence of every fault, in the order of the faults' ids; each lab is started once."""
-    found = {}
-    faults = load_faults().values()
+    """Add the evidence of faults that the file does not hold yet, and take out those that are gone.
+
+    Each lab is started once, and the file is whole after each fault: a recording that was cut off goes on.
+    """
+    faults = load_faults()
+    before = json.loads(target.read_text("utf-8")) if target.is_file() else {}
+    found = {ident: seen for ident, seen in before.items() if ident in faults}
+    new = [fault for fault in faults.values() if fault.id not in found]
     with tempfile.TemporaryDirectory() as folder:
-        for name in dict.fromkeys(fault.lab for fault in faults):
+        for name in dict.fromkeys(fault.lab for fault in new):
             with SimLab(name) as lab:
-                for fault in (f for f in faults if f.lab == name):
+                for fault in (f for f in new if f.lab == name):
                     found[fault.id] = _recorded(lab, fault, Path(folder))
-    found = {ident: seen for ident, seen in sorted(found.items()) if seen}
-    target.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", "utf-8")
+                    _write(target, found)
+    _write(target, found)
+
+
+def _write(target, found):
+    held = {ident: seen for ident, seen in sorted(found.items()) if seen}
+    write_text(target, json.dumps(held, indent=1, ensure_ascii=False) + "\n")
 
 
 def _recorded(lab, fault, folder):

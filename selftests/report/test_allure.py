@@ -172,7 +172,10 @@ def test_without_results_it_fails(tmp_path, capsys):
     assert "no Allure results" in capsys.readouterr().err
 
 
-def test_the_single_file_asks_nobody_for_anything(run, tmp_path):
+def test_the_single_file_asks_nobody_for_anything(run, tmp_path, monkeypatch):
+    if "NODE_PATH" in os.environ:  # where `tox -e browser` puts Allure 3
+        programs = Path(os.environ["NODE_PATH"]) / ".bin"
+        monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
     try:
         find_allure()
     except NoAllure as missing:

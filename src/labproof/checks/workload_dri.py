@@ -159,11 +159,26 @@ def libva_loads_a_driver(subject: Subject) -> Judgement:
     if not told.driver:
         text = "\n".join(told.lines)
         cause = next((c for c, pattern in _LIBVA if pattern.search(text)), "W32")
+        row = media_row(subject.chain.gpu.device)
+        if cause == "W32" and row is not None and set(row.libva) <= _not_there(told.lines):
+            cause = "W33"  # what failed is a driver for other chips; those for this one are not in the image
         return Fail((Problem(cause, _where(subject), lines, values),))
     seen = Evidence(told.ran.line(), f"{told.driver}, {len(told.pairs)} profile and entry point pairs")
     if not any(entrypoint == "VAEntrypointVLD" or entrypoint in ENCODE for _, entrypoint in told.pairs):
         return Fail((Problem("W44", _where(subject), (seen,), values),))
     return Pass((seen,))
+
+
+def _not_there(lines: tuple[str, ...]) -> set[str]:
+    """Names of the libva drivers whose file could not be opened."""
+    missing, tried = set(), ""
+    for line in lines:
+        found = re.search(r"Trying to open \S*/(\w+)_drv_video\.so", line)
+        if found:
+            tried = found[1]
+        elif "va_openDriver() returns -1" in line:
+            missing.add(tried)
+    return missing
 
 
 @clause_check(

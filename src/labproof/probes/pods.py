@@ -33,6 +33,7 @@ from labproof.inventory.models import Cluster, Lab
 from labproof.probes.patience import Patience
 from labproof.probes.pods_lease import LeaseHeld, Leases, is_stale, run_lease
 from labproof.probes.pods_manifest import DEADLINE, RUN_LABEL, SELECTOR, Filling, pod
+from labproof.probes.pods_run import run_in
 
 Json = Mapping[str, Any]
 
@@ -42,6 +43,9 @@ STUCK = frozenset(
      Outcome.CRASH_LOOP, Outcome.IMAGE, Outcome.INIT}
 )  # fmt: skip
 _GONE_S = 60.0
+#: An API server that does not answer is looked past for so long at most while a pod is waited for.
+_SILENT_S = 30.0
+_PASSING = (Kind.RESET, Kind.UNAVAILABLE, Kind.RATE_LIMITED)
 
 
 class Busy(Exception):
@@ -73,6 +77,7 @@ class OwnPods:
         self.swept: list[str] = []
         self.session = open_session(lab, cluster)
         self.patience = Patience()
+        self._unreachable = False  # the API gave no answer lately: it is asked once more, not three times
         self._uids: dict[str, str] = {}
         self._made_at: dict[str, float] = {}
         self._leases = Leases(self.session, self.namespace, self.run)
@@ -187,6 +192,7 @@ class OwnPods:
         try:
             items = self.session.list_json(f"{self._base}/pods", labelSelector=f"{RUN_LABEL}={self.run}")["items"]
         except TransportFailure:
+            self._unreachable = True
             return  # their deadlines end them, the next run sweeps them
         for found in items:
             name = str(found["metadata"]["name"])
@@ -197,9 +203,14 @@ class OwnPods:
         """Ask for a pod's end; whether the API took it (or it is gone already). The uid keeps namesakes safe."""
         path, uid = f"{self._base}/pods/{name}", self._uids[name]
         try:
-            ask_again(lambda: self.session.delete(path, grace_s=1, uid=uid), pause_s=self.session.target.retry_pause_s)
+            ask_again(
+                lambda: self.session.delete(path, grace_s=1, uid=uid), pause_s=self.session.target.retry_pause_s,
+                tries=1 if self._unreachable else 3,
+            )  # fmt: skip
         except TransportFailure as failure:
-            return failure.status in (404, 409)
+            self._unreachable = failure.status not in (404, 409)
+            return not self._unreachable
+        self._unreachable = False
         return True
 
     def _uid_now(self, name: str) -> str:
@@ -263,9 +274,27 @@ class OwnPods:
         # pods made together wait together: one limit for all of them, counted from their creation
         limit_s = max(2 * timings.pod_pending_s, self._made_at[seen.name] + timings.pod_start_s - started)
         stuck_since: float | None = None
+        silent_since: float | None = None
+        bears_s = 0.0 if self._unreachable else min(_SILENT_S, timings.pod_start_s / 4)
 
-        def over(outcome: PodOutcome) -> bool:
+        def look() -> PodOutcome | TransportFailure:
+            nonlocal silent_since
+            try:
+                outcome = self.look(seen.name)
+            except TransportFailure as failure:
+                if failure.kind not in _PASSING:
+                    raise
+                silent_since = silent_since if silent_since is not None else time.monotonic()
+                if time.monotonic() - silent_since < bears_s:
+                    raise  # an API server that restarts is away for a while
+                return failure
+            silent_since, self._unreachable = None, False
+            return outcome
+
+        def over(outcome: PodOutcome | TransportFailure) -> bool:
             nonlocal stuck_since
+            if isinstance(outcome, TransportFailure):
+                return True
             if outcome.terminal or wanted(outcome):
                 return True
             # restartPolicy Never: a container that could not start has ended for good
@@ -279,8 +308,8 @@ class OwnPods:
 
         try:
             last = wait_until(
-                lambda: self.look(seen.name), over, limit_s=limit_s, every_s=min(0.5, timings.poll_s),
-                what=f"pod {seen.name}", through=(Kind.RESET, Kind.UNAVAILABLE, Kind.RATE_LIMITED),
+                look, over, limit_s=limit_s, every_s=min(0.5, timings.poll_s), what=f"pod {seen.name}",
+                through=_PASSING,
             )  # fmt: skip
         except WaitFailed as waited:
             if not isinstance(waited.last, PodOutcome):
@@ -290,6 +319,9 @@ class OwnPods:
             if failure.kind is not Kind.NOT_FOUND:
                 raise
             last = PodOutcome(Outcome.EVICTED, "Deleted", "the pod was deleted while we waited for it", "GET pod")
+        if isinstance(last, TransportFailure):
+            self._unreachable = True
+            raise last
         return _with(seen, last, time.monotonic() - started)
 
     def log(self, seen: PodSeen) -> Reading[str]:
@@ -315,37 +347,6 @@ def open_session(lab: Lab, cluster: Cluster) -> KubeSession:
     """A session with the declared cluster and timings."""
     timings = lab.timings
     return KubeSession(KubeTarget(cluster.kubeconfig, cluster.context, timings.connect_s, timings.request_s))
-
-
-def run_in(
-    session: KubeSession,
-    namespace: str,
-    pod_name: str,
-    container: str | None,
-    argv: Sequence[str],
-    timeout_s: float,
-    patience: Patience,
-) -> Ran:
-    """Run one argv in a container; whatever goes wrong is told in the result. Nothing is ever run twice.
-
-    A handshake that fails in passing (refused, 503) is asked again: the command had not begun.
-    """
-    started = time.time()
-    try:
-        result = patience.ask(
-            lambda: ask_again(
-                lambda: session.exec(namespace, pod_name, list(argv), container, timeout_s),
-                pause_s=session.target.retry_pause_s,
-            )
-        )
-    except TransportFailure as failure:
-        return Ran(tuple(argv), None, why=failure.text, started=started, ended=time.time())
-    why = result.failure or ""
-    missing = "executable file not found" in why or ("no such file or directory" in why and f'exec: "{argv[0]}"' in why)
-    return Ran(
-        tuple(argv), result.exit_code, result.stdout.decode("utf-8", "replace"),
-        result.stderr.decode("utf-8", "replace"), why, missing, started, time.time(),
-    )  # fmt: skip
 
 
 def refused(failure: TransportFailure) -> tuple[str, str] | None:

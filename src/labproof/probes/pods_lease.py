@@ -99,17 +99,23 @@ class Leases:
         if self._thread.is_alive():
             self._thread.join(timeout=DURATION_S)
         for name in reversed(self._held):
-            if self._is_mine(name):
+            mine = self._is_mine(name)
+            if mine is None:
+                break  # out of reach, as the others will be: they go stale by themselves
+            if mine:
                 self.delete(name)
         self._held.clear()
         _ENDED.add(self._run)
 
-    def _is_mine(self, name: str) -> bool:
-        """Whether nobody took it over meanwhile: a run that slept too long may find another one in its place."""
+    def _is_mine(self, name: str) -> bool | None:
+        """Whether nobody took it over meanwhile: a run that slept too long may find another one in its place.
+
+        None: the API does not answer.
+        """
         try:
             spec = self._session.get_json(f"{self._path}/{quote(name)}").get("spec") or {}
-        except TransportFailure:
-            return False  # gone, or out of reach: deleting would not get there either
+        except TransportFailure as failure:
+            return False if failure.kind is Kind.NOT_FOUND else None
         return spec.get("holderIdentity") == self._run
 
     def delete(self, name: str, uid: str | None = None) -> None:

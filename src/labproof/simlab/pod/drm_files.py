@@ -45,7 +45,7 @@ def drm_files(pod: PodWorld) -> dict[str, bytes]:
 
 
 def _power(device: DrmDevice) -> dict[str, str]:
-    busy = bool(device.card.sessions or device.card.decoding)
+    busy = bool(device.card.sessions or device.card.decoding) and not device.card.inputs.get("never_wakes")
     idle = f"{residency_ms(device.card, busy=busy)}\n"
     mhz = f"{_TOP_MHZ if busy else _IDLE_MHZ}\n"
     base = f"/sys/class/drm/{device.card_node.rpartition('/')[2]}"

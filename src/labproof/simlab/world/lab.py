@@ -127,8 +127,9 @@ class World:
         specs = self.inputs.get("nodes") or {}
         if not specs or not _exists("labproof.simlab.talos.node"):
             return
-        module = importlib.import_module("labproof.simlab.talos.node")
         for name, spec in specs.items():
+            system = "linux" if spec.get("os") == "linux" else "talos"
+            module = importlib.import_module(f"labproof.simlab.{system}.node")
             self._nodes[name] = module.boot_node(name, spec, self._vm_of(spec), self.cards)
 
     def _start_clusters(self, earlier: Mapping[str, Any] | None = None) -> None:

@@ -1,0 +1,1 @@
+"""A node whose operating system is a Linux distribution: no image factory, no API of its own."""
