@@ -153,6 +153,11 @@ PATHS = [
         "standalone-kubernetes-before-talos", {"kubernetes": "1.36.2"},
         frozenset({("K8S-SKEW-001", "k8s-worker4", "K131")}), name="standalone-nvidia-plugin",
     ),
+    Path("intel-to-1.13", {"talos": "1.13.9", "pve": "9"}, name="intel-plugin-emby"),
+    Path(
+        "intel-kernel-that-merges-groups-and-a-raw-entry", {"kernel": "6.8.12-25-pve"},
+        frozenset({("HOST-KERNEL-002", "pve1", "P11")}), name="intel-plugin-emby",
+    ),
     Path("standalone-plugin", {"plugin": "0.20.0"}, name="standalone-nvidia-plugin"),
     # ---- plugin and operator
     Path("plugin-0.18-to-0.20", {"plugin": "0.20.0"}),
