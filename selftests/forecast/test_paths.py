@@ -1,7 +1,8 @@
 """The simulator performs each upgrade; what breaks there must equal what was forecast, both ways.
 
 A path: the lab of a variation with its owner's own choices (inputs that stay as they are), the versions to go to, and
-what breaks, by clause, target and cause, from the host up to transcoding (apps and metrics are not foretold). The simulator moves versions by tables of its own and derives every symptom;
+what breaks, by clause, target and cause, from the host up to transcoding (apps and metrics are not foretold).
+The simulator moves versions by tables of its own and derives every symptom;
 the forecast sees nothing but the facts of the run before.
 """
 
