@@ -3,7 +3,7 @@
 import pytest
 
 from labproof import places
-from labproof.checks.registry import LAYERS
+from labproof.checks.registry import LAYERS, TRUNK
 from labproof.inventory.chains import chains_of
 from labproof.inventory.load import load_lab
 from labproof.simlab.server import SimLab
@@ -46,8 +46,8 @@ def verdicts(outcome):
 def test_the_found_lab_is_judged_green_and_as_the_declared_one(stranger, tmp_path, capsys):
     name, owner = stranger
     assert owner.init() == 0, capsys.readouterr()
-    shipped = judge(owner.simlab.overlay, tmp_path, lab=name)
-    found = judge({"patch": owner.timings}, tmp_path, lab=owner.lab)
+    shipped = judge(owner.simlab.overlay, tmp_path, lab=name, layers=TRUNK)
+    found = judge({"patch": owner.timings}, tmp_path, lab=owner.lab, layers=TRUNK)
     assert set(verdicts(found).values()) == {"pass"}, found.describe()
     lacks = set(verdicts(shipped)) - set(verdicts(found))
     assert {clause for clause, _ in lacks} == WANTED[name]
@@ -77,3 +77,46 @@ def test_without_talos_the_cluster_alone_tells_of_the_card(stranger, tmp_path, c
     found = judge({"patch": owner.timings}, tmp_path, lab=owner.lab, layers=LAYERS[:4])
     assert found.rulings
     assert set(verdicts(found).values()) == {"pass"}, found.describe()
+
+
+def test_metrics_that_are_there_are_declared_and_judged(stranger, tmp_path, capsys):
+    name, owner = stranger
+    assert owner.init() == 0, capsys.readouterr()
+    found = judge({"patch": owner.timings}, tmp_path, lab=owner.lab)
+    metrics = {clause: verdict for (clause, _), verdict in verdicts(found).items() if clause.startswith("METRIC-")}
+    assert bool(metrics) == (name == "standalone-nvidia-plugin"), "only that lab has an exporter"
+    assert set(metrics.values()) <= {"pass"}, found.describe()
+
+
+# ------------------------------------------------------------------ an iGPU whose only slot is Emby's
+
+
+@pytest.fixture(scope="module")
+def intel():
+    with SimLab("intel-plugin-emby") as lab:
+        yield lab
+
+
+def test_an_intel_lab_is_found_down_to_its_holder(intel, tmp_path, monkeypatch, capsys):
+    owner = Owner(intel, tmp_path, monkeypatch).enter()
+    assert owner.init() == 0, capsys.readouterr()
+    lab = load_lab(owner.lab, owner.timings)
+    shipped = load_lab(places.lab_file("intel-plugin-emby"), intel.overlay["patch"])
+    (found,), (declared,) = chains_of(lab), chains_of(shipped)
+    assert (found.id, found.gpu.device, set(found.layers)) == (declared.id, declared.gpu.device, set(declared.layers))
+    assert found.vm.model_copy(update={"gpus": declared.vm.gpus}) == declared.vm
+    assert found.node.talos.extensions == declared.node.talos.extensions
+    assert found.cluster.plugin == declared.cluster.plugin
+    assert [(w.name, w.slots) for w in found.cluster.workloads] == [("media/emby", 1)]
+    assert found.cluster.runtime_class.expected == "absent"
+    assert "every slot is held" in owner.lab.read_text()
+    assert "probe: {via: exec, pod: media/emby}" in owner.lab.read_text()
+
+
+def test_what_needs_no_slot_of_an_intel_lab_is_judged_green(intel, tmp_path, monkeypatch, capsys):
+    owner = Owner(intel, tmp_path, monkeypatch).enter()
+    assert owner.init() == 0, capsys.readouterr()
+    shipped = judge(intel.overlay, tmp_path, lab="intel-plugin-emby", layers=LAYERS[:4])
+    found = judge({"patch": owner.timings}, tmp_path, lab=owner.lab, layers=LAYERS[:4])
+    assert set(verdicts(found).values()) == {"pass"}, found.describe()
+    assert {c for c, _ in verdicts(found)} >= {c for c, _ in verdicts(shipped)}

@@ -9,7 +9,7 @@ from labproof.clients import plain_yaml
 from labproof.facts.reading import Reading, State
 from labproof.init.cards import Card, HostSeen, Machine, product_of
 from labproof.init.endpoints import home_path
-from labproof.init.joins import NO_DEVICE, Lab, NodeSeen
+from labproof.init.joins import NO_DEVICE, Lab, NodeSeen, gpu_resource
 from labproof.init.look import Seen, asked_node
 from labproof.init.page import UNSEEN, Block, Blocks, Raw, as_text
 from labproof.init.shape import Shape, shape_of
@@ -289,6 +289,12 @@ def _shaped(block: Block, shape: Shape, nodes: Sequence[NodeSeen]) -> None:
     runtime.put("name", shape.runtime_class[0], shape.runtime_class[2])
     runtime.put("expected", shape.runtime_class[1])
     block.put("runtime_class", runtime)
+    if shape.exporter:
+        metrics = Block()
+        metrics.put(
+            "scrape", "none", f"{shape.exporter}; say prometheus-operator or victoriametrics, where one selects it"
+        )
+        block.put("metrics", metrics)
     if shape.labels or shape.taints:
         scheduling = Block()
         scheduling.put("labels", shape.labels, "on every GPU node, made by no discovery, selected by GPU pods")
@@ -312,12 +318,15 @@ def _shaped(block: Block, shape: Shape, nodes: Sequence[NodeSeen]) -> None:
     block.put(
         "workloads", workloads if workloads.items else None, "who holds slots; each is expected to go on doing so"
     )
-    offered = sum(
-        c for n in nodes if n.facts for r, c in n.facts.allocatable.items() if r.endswith(("/gpu", ".shared"))
-    )
+    offered = sum(c for n in nodes if n.facts for r, c in n.facts.allocatable.items() if is_slot(r))
     if offered and sum(slots for _, slots, _ in shape.workloads) >= offered:
         block.note("every slot is held: labproof's own pod gets none. To look inside one of yours instead:")
         block.note(f"probe: {{via: exec, pod: {shape.workloads[0][0]}}}")
+
+
+def is_slot(resource: str) -> bool:
+    """Whether a resource is a share of a GPU: Intel's monitoring resources give sight of all and a part of none."""
+    return gpu_resource(resource) and not resource.endswith("monitoring")
 
 
 def schema_hint(folder: Path) -> str:

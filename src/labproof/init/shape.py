@@ -39,6 +39,7 @@ class Shape:
     workloads: list[tuple[str, int, str]] = field(default_factory=list)
     holders: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
+    exporter: str = ""
 
 
 def shape_of(facts: ClusterFacts, nodes: Sequence[NodeSeen]) -> Shape:
@@ -57,6 +58,8 @@ def shape_of(facts: ClusterFacts, nodes: Sequence[NodeSeen]) -> Shape:
     _sharing(shape, facts, gpu_nodes, sum(len(n.machine.cards if n.machine else n.cards) for n in nodes))
     _runtime_class(shape, facts)
     _holders(shape, facts, {n.name for n in gpu_nodes})
+    exporters = [d.full_name for d in facts.daemonsets.value or () if d.role == "dcgm-exporter"]
+    shape.exporter = f"DaemonSet {exporters[0]}" if exporters else ""
     return shape
 
 
@@ -78,6 +81,7 @@ def _plugin(shape: Shape, facts: ClusterFacts, nodes: Sequence[NodeFacts]) -> No
         shape.discovery = plugins[0].env.get("DEVICE_DISCOVERY_STRATEGY")
     elif intel is not None:
         shape.flavour, shape.flavour_how = "intel", f"DaemonSet {intel.full_name}"
+        shape.version = _image_version(intel)
         plugins = [intel]
     elif resources:
         shape.flavour, shape.resource = "generic", resources.most_common(1)[0][0]

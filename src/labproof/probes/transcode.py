@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from labproof.catalogue.gpus import capability
-from labproof.clients.errors import TransportFailure
 from labproof.facts.pod_command import Ran
 from labproof.facts.reading import Reading, failed, value
 from labproof.facts.store import now
@@ -19,14 +18,15 @@ from labproof.facts.transcode import AtOnce, Run, TranscodeFacts
 from labproof.facts.workload import PodSeen
 from labproof.inventory.chains import Chain
 from labproof.inventory.models import Lab
-from labproof.probes.pods import Busy, OwnPods
+from labproof.probes.pods import OwnPods
 from labproof.probes.pods_card import mates_on_card, settle_on_card
+from labproof.probes.pods_opened import in_own_pods
 from labproof.probes.transcode_commands import DECODE_LOOPS, Commands
 from labproof.probes.transcode_exporter import ExporterWatch
 from labproof.probes.transcode_runs import Maker, Worker, read_run
 from labproof.probes.transcode_sampling import Sampler
 from labproof.probes.va_transcode import observe_media
-from labproof.probes.workload import Ground, declared_pod, explain, not_asked, runs, survey
+from labproof.probes.workload import Ground, declared_pod, not_asked, runs, survey
 from labproof.probes.workload_dri import is_nvidia
 from labproof.probes.workload_inspect import floors, read_smi
 
@@ -38,22 +38,11 @@ def probe_transcode(lab: Lab, chain: Chain) -> Reading[TranscodeFacts]:
         The facts; failed with kind `busy` when no slot may be taken or the card is below the floors, `refused` when
         acting would do harm, or the transport's kind when the cluster does not answer.
     """
-    cluster, node = chain.cluster, chain.node
-    if cluster is None or node is None:
-        return failed("lab.yaml", "this chain has no Kubernetes node")
-    where = f"pods in {cluster.probe.namespace} on {node.name}"
-    try:
-        with OwnPods(lab, cluster, node.name) as pods:
-            reading = _observe(pods, lab, chain)
-    except Busy as busy:
-        return failed(where, str(busy), "busy", now())
-    except TransportFailure as failure:
-        return failed(where, explain(failure, cluster), failure.kind.value, now())
-    if reading.value is None:
-        return reading
-    return value(
-        replace(reading.value, created=tuple(pods.created), left_behind=tuple(pods.left_behind)), where, reading.at
-    )
+    return in_own_pods(lab, chain, _observe, _left)
+
+
+def _left(facts: TranscodeFacts, pods: OwnPods) -> TranscodeFacts:
+    return replace(facts, created=tuple(pods.created), left_behind=tuple(pods.left_behind))
 
 
 def _observe(pods: OwnPods, lab: Lab, chain: Chain) -> Reading[TranscodeFacts]:

@@ -19,8 +19,9 @@ from labproof.facts.store import now
 from labproof.facts.workload import ImageChoice, LeakSeen, PodSeen, Slots, WorkloadFacts
 from labproof.inventory.chains import Chain
 from labproof.inventory.models import Cluster, Lab
-from labproof.probes.pods import Busy, OwnPods, refused
+from labproof.probes.pods import OwnPods, refused
 from labproof.probes.pods_card import settle_on_card
+from labproof.probes.pods_opened import in_own_pods
 from labproof.probes.pods_run import run_in
 from labproof.probes.pods_slots import asked_by, choose_image, disk_pressure, read_slots
 from labproof.probes.workload_dri import inspect_card, is_nvidia, nodes_without_a_request
@@ -46,32 +47,11 @@ def probe_workload(lab: Lab, chain: Chain) -> Reading[WorkloadFacts]:
         The facts; failed with kind `busy` when another run holds the GPU, `refused` when acting would do harm, or the
         transport's kind when the cluster does not answer.
     """
-    cluster, node = chain.cluster, chain.node
-    if cluster is None or node is None:
-        return failed("lab.yaml", "this chain has no Kubernetes node")
-    where = f"pods in {cluster.probe.namespace} on {node.name}"
-    try:
-        with OwnPods(lab, cluster, node.name) as pods:
-            reading = _observe(pods, lab, chain)
-    except Busy as busy:
-        return failed(where, str(busy), "busy", now())
-    except TransportFailure as failure:
-        return failed(where, explain(failure, cluster), failure.kind.value, now())
-    if reading.value is None:
-        return reading
-    facts = replace(
-        reading.value, created=tuple(pods.created), left_behind=tuple(pods.left_behind), swept=tuple(pods.swept)
-    )
-    return value(facts, where, facts.at)
+    return in_own_pods(lab, chain, _observe, _left)
 
 
-def explain(failure: TransportFailure, cluster: Cluster) -> str:
-    """The failure in the owner's words, with what to do where we know."""
-    namespace = cluster.probe.namespace
-    if failure.status == 404 and f'namespaces "{namespace}" not found' in (failure.answer or ""):
-        make = f"kubectl create namespace {namespace}"
-        return f"namespace {namespace} does not exist; {make}, then the role of manifests/rbac.yaml"
-    return str(failure)
+def _left(facts: WorkloadFacts, pods: OwnPods) -> WorkloadFacts:
+    return replace(facts, created=tuple(pods.created), left_behind=tuple(pods.left_behind), swept=tuple(pods.swept))
 
 
 def survey(pods: OwnPods, lab: Lab) -> Ground | Reading[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from labproof import __version__
+from labproof.inventory.branches import App
 from labproof.inventory.models import Host, Lab
 
 
@@ -43,10 +44,11 @@ def _contacts(lab: Lab, *, may_write: bool) -> list[str]:
             lines.append(f"  pve   {host.pve.url} as {_pve_identity(host)}: {only}")
     for node in lab.nodes:
         if node.talos is not None:
-            context = node.talos.context or "the current context"
-            lines.append(f"  talos {node.name} by {node.talos.talosconfig} ({context}): reads only")
-            if may_write:
-                lines.append(f"  talos {node.name} by {node.talos.admin_talosconfig or node.talos.talosconfig}: {only}")
+            context, admin = node.talos.context or "the current context", node.talos.admin_talosconfig
+            said = only if admin is None else "reads only"
+            lines.append(f"  talos {node.name} by {node.talos.talosconfig} ({context}): {said}")
+            if may_write and admin is not None:
+                lines.append(f"  talos {node.name} by {admin} ({context}): {only}")
     if may_write and lab.factory is not None:
         lines.append(f"  image factory {lab.factory.url}: asked for extensions, told schematics")
     for cluster in lab.clusters:
@@ -69,4 +71,18 @@ def _creations(lab: Lab) -> list[str]:
             f" (image {probe.image}, {probe.cpu} CPU, {probe.memory}) and remove them; at most"
             f" {lab.timings.deadline_s / 60:.0f} min"
         )
+        lines += [f"  apps  {_session(app)}" for app in cluster.apps if app.state != "parked"]
     return lines
+
+
+def _session(app: App) -> str:
+    """What an app is asked, and what it does for us."""
+    way = app.url or f"the pod of {app.workload}, through the API server"
+    does = "reads only"
+    if app.kind == "jellyfin" and app.expect.item:
+        does = f"transcodes a few seconds of item {app.expect.item}; the session is ended again"
+    elif app.kind == "ollama" and app.expect.model:
+        does = f"where nothing is loaded, {app.expect.model} is loaded for one short answer and unloaded again"
+    elif app.kind == "openai" and app.expect.min_tokens_per_s:
+        does = f"one answer of 16 tokens by {app.expect.model}"
+    return f"{app.name} at {way}: {does}"

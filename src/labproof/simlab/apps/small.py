@@ -13,7 +13,7 @@ from typing import Any
 from labproof.simlab.apps.settings import as_json, knows, settings_of, text
 from labproof.simlab.kube.pod_http import Answer, Asked, Handler
 from labproof.simlab.kube.services import Running, Service
-from labproof.simlab.pod.access import CudaError, cuda_devices, has_library
+from labproof.simlab.pod.access import CudaError, cuda_devices, has_library, open_error
 from labproof.simlab.world.states import PodWorld
 
 
@@ -22,6 +22,11 @@ def encodes_on_card(world: PodWorld) -> bool:
     cards = cuda_devices(world)
     able = has_library(world, "libcuda.so.1") and has_library(world, "libnvidia-encode.so.1")
     return able and not isinstance(cards, CudaError) and any(g.card.inputs.get("encode") for g in cards)
+
+
+def renders_on_card(world: PodWorld) -> bool:
+    """Whether the process may open a render node, which VA-API needs."""
+    return any(path.startswith("/dev/dri/renderD") and open_error(world, path) is None for path in world.devices)
 
 
 def computes_on_card(world: PodWorld) -> bool:
@@ -66,10 +71,12 @@ def _emby(running: Running) -> Handler:
             return text("Access token is invalid or expired.", 401)
         if asked.path != "/emby/Sessions":
             return text("", 404)
-        hardware = bool(settings.get("premiere", True)) and encodes_on_card(running.world)
-        info = {"IsVideoDirect": False, "VideoDecoder": "h264_cuvid" if hardware else "h264",
-                "VideoEncoder": "h264_nvenc" if hardware else "libx264", "VideoDecoderIsHardware": hardware,
-                "VideoEncoderIsHardware": hardware}  # fmt: skip
+        nvidia = encodes_on_card(running.world)
+        hardware = bool(settings.get("premiere", True)) and (nvidia or renders_on_card(running.world))
+        names = ("h264_cuvid", "h264_nvenc") if nvidia else ("h264_vaapi", "h264_vaapi")
+        decoder, encoder = names if hardware else ("h264", "libx264")
+        info = {"IsVideoDirect": False, "VideoDecoder": decoder, "VideoEncoder": encoder,
+                "VideoDecoderIsHardware": hardware, "VideoEncoderIsHardware": hardware}  # fmt: skip
         rows = [{"NowPlayingItem": {"Name": title}, "TranscodingInfo": info} for title in settings.get("playing") or ()]
         return as_json([*rows, {"Client": "Emby Web"}])
 
@@ -127,6 +134,7 @@ def _comfyui(running: Running) -> Handler:
 SERVERS: dict[str, Service] = {
     "plexinc/pms-docker": _listening(32400, _plex),
     "emby/embyserver": _listening(8096, _emby),
+    "linuxserver/emby": _listening(8096, _emby),
     "immich-app/immich-machine-learning": _listening(3003, _immich),
     "vllm/vllm-openai": _listening(8000, _openai),
     "ai-dock/comfyui": _listening(8188, _comfyui),
