@@ -120,3 +120,21 @@ def test_what_needs_no_slot_of_an_intel_lab_is_judged_green(intel, tmp_path, mon
     found = judge({"patch": owner.timings}, tmp_path, lab=owner.lab, layers=LAYERS[:4])
     assert set(verdicts(found).values()) == {"pass"}, found.describe()
     assert {c for c, _ in verdicts(found)} >= {c for c, _ in verdicts(shipped)}
+
+
+# ------------------------------------------------------------------ plain Kubernetes, a hostPath and no plugin
+
+
+def test_a_hostpath_lab_is_found_and_asks_for_what_nobody_could_see(tmp_path, monkeypatch, capsys):
+    with SimLab("hostpath-frigate") as simlab:
+        owner = Owner(simlab, tmp_path, monkeypatch).enter()
+        assert owner.init() == 0, capsys.readouterr()
+        assert "fill in `device`" in capsys.readouterr().out
+        shipped = load_lab(places.lab_file("hostpath-frigate"), simlab.overlay["patch"]).gpus[0]
+        owner.lab.write_text(owner.lab.read_text().replace("device: 0000:0000", f"device: {shipped.device}"))
+        lab = load_lab(owner.lab, owner.timings)
+        assert (lab.clusters[0].plugin.flavour, lab.nodes[0].os) == ("hostpath", "linux")
+        found = judge({"patch": owner.timings}, tmp_path, lab=owner.lab, layers=LAYERS[:4])
+        assert found.of("fail") == ["K8S-HOSTPATH-001"], "the risk that the shipped lab accepts by an exception"
+        assert found.causes("K8S-HOSTPATH-001") == {"K103"}
+        assert found.of("unchecked") + found.of("blocked") == []

@@ -198,6 +198,8 @@ class Ground:
 
 def merged(base, patch):
     """A merge patch that keeps nulls out of its way."""
+    if isinstance(base, list) and isinstance(patch, dict):
+        return [merged(thing, patch.get(thing["name"], {})) for thing in base]
     if not isinstance(base, dict) or not isinstance(patch, dict):
         return patch
     return {**base, **{key: merged(base.get(key), value) for key, value in patch.items()}}

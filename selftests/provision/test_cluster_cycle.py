@@ -28,6 +28,18 @@ def test_a_bare_cluster_is_brought_to_green_and_back(cluster_ground):
     assert ground.journal.standing() == []
 
 
+@pytest.mark.parametrize("variation", ["two-cards", "two-hosts", "talos-1.13"])
+def test_other_cards_hosts_and_releases(cluster_ground, variation):
+    ground = cluster_ground.reset(variation)
+    before = ground.objects()
+    outcome = ground.provision()
+    assert outcome.complete, "\n".join(outcome.lines)
+    assert ground.red(("kubernetes",)) == {}
+    assert ground.plan().empty
+    assert ground.undo().complete
+    assert ground.objects() == before
+
+
 def test_labels_and_taints_of_an_existing_node(cluster_ground):
     ground = cluster_ground
     ground.patch = DECLARED

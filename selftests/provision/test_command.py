@@ -38,7 +38,7 @@ def declared(ground, tmp_path):
     lab = yaml.safe_load(places.lab_file("t4-jellyfin").read_text("utf-8"))
     patch = ground.sim.overlay["patch"]
     lab |= {key: laid(value, patch.get(key, {})) for key, value in lab.items() if isinstance(value, list)}
-    (tmp_path / "lab.yaml").write_text(json.dumps({**lab, "timings": patch["timings"]}))
+    (tmp_path / "lab.yaml").write_text(json.dumps({**lab, "factory": patch["factory"], "timings": patch["timings"]}))
     return tmp_path
 
 
@@ -107,8 +107,8 @@ def test_a_real_kill_and_then_on_and_back(declared, ground, lines):
 def test_the_header_says_that_the_run_may_write(declared):
     ran = run(declared, "-m", "host", "--provision", "--allow", "host-files")
     assert "reads, and writes what --allow names, for host pve5" in ran.stdout
-    assert "reads only" not in ran.stdout
     assert "one read-only script" not in ran.stdout
+    assert "as labproof@pve!suite: reads, and writes what --allow names" in ran.stdout
     assert "reads only" in run(declared, "--plan").stdout
 
 

@@ -301,6 +301,36 @@ def test_a_start_that_fails_is_told_in_pves_words(host_done, monkeypatch):
     assert "Cannot allocate memory" in text
 
 
+def test_a_start_task_that_times_out(host_done):
+    """Pinning the guest's memory takes longer than PVE gives the start."""
+    host_done.host["memory"]["pin_s_per_gib"] = 10
+    outcome = host_done.provision()
+    assert not outcome.complete
+    text = "\n".join(outcome.lines)
+    assert "VM 1105 did not start" in text
+    assert "got timeout" in text
+    assert "run it again to go on, or --undo to go back" in text
+    host_done.host["memory"]["pin_s_per_gib"] = 2.4
+    assert host_done.provision().complete
+
+
+def test_an_edit_of_the_same_key_between_look_and_hand_is_left_alone(host_done, monkeypatch):
+    from labproof.clients.pve import PveSession
+
+    put = PveSession.put
+
+    def interfered(self, path, **params):
+        if path.endswith("/config"):
+            host_done.host["vms"]["1105"]["config"]["cpu"] = "max"
+        return put(self, path, **params)
+
+    monkeypatch.setattr(PveSession, "put", interfered)
+    outcome = host_done.provision()
+    assert not outcome.complete
+    assert "cpu (max) was changed by somebody else" in "\n".join(outcome.lines)
+    assert host_done.host["vms"]["1105"]["config"]["cpu"] == "max"
+
+
 # ------------------------------------------------------------------ undo
 
 

@@ -89,28 +89,28 @@ def resume(bench: Bench, node: Node, scope: str, *, cordoned: bool, boots: bool)
     )  # fmt: skip
 
 
-def owed(bench: Bench, node: Node, scope: str) -> CallChange | None:
-    """What an interrupted run still owes a node that it drained."""
-    debt = _debt(bench, node)
+def owed(bench: Bench, node: Node, scope: str, step: str) -> CallChange | None:
+    """What an interrupted run still owes a node that this step drained; a step above makes good its own."""
+    debt = _debt(bench, node, step)
     return resume(bench, node, scope, cordoned=bool(debt["cordoned"]), boots=False) if debt is not None else None
 
 
-def _debt(bench: Bench, node: Node) -> Mapping[str, Any] | None:
+def _debt(bench: Bench, node: Node, step: str | None = None) -> Mapping[str, Any] | None:
     """Details of the first drain since the node was last let go on; None where nothing is owed."""
     pending: Mapping[str, Any] | None = None
     for entry in bench.journal.entries():
         if entry.change["target"] != node.name:
             continue
-        if entry.action == "node-drain" and not entry.undone:
+        if entry.action == "node-drain" and not entry.undone and step in (None, entry.step):
             pending = pending or entry.change["detail"]
         elif entry.action == "node-resume" and entry.done:
             pending = None
     return pending
 
 
-def all_owed(bench: Bench, nodes: Collection[Node], scope: str) -> list[CallChange]:
-    """What interrupted runs still owe these nodes."""
-    found = [owed(bench, node, scope) for node in nodes]
+def all_owed(bench: Bench, nodes: Collection[Node], scope: str, step: str) -> list[CallChange]:
+    """What interrupted runs of this step still owe these nodes."""
+    found = [owed(bench, node, scope, step) for node in nodes]
     return [change for change in found if change is not None]
 
 

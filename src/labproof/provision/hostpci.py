@@ -86,7 +86,7 @@ class _Planner:
         if reason:
             changes += self._restarted(self._restart(config, after, running, reason), running)
         else:
-            changes += drain.all_owed(self.bench, self._nodes(), scopes.VM_RESTART)
+            changes += drain.all_owed(self.bench, self._nodes(), scopes.VM_RESTART, NAME)
         if changes:
             self._guard(config)
             self._rights(config, changes)
@@ -184,6 +184,8 @@ class _Planner:
         """The restart with its node drained before and let back afterwards."""
         before: list[Change] = []
         after: list[Change] = []
+        if not running:  # an interrupted run drained it and could not start the VM
+            after += drain.all_owed(self.bench, self._nodes(), scopes.VM_RESTART, NAME)
         for node in self._nodes() if running else ():
             why = f"its VM {self.vm.name} restarts"
             pair = drain.around(self.bench, node, scopes.VM_RESTART, why, self.refusals, self.drained)

@@ -94,7 +94,7 @@ class _Planner:
         tag = self._tag(shown.tag)
         gpus = tuple(dict.fromkeys(c.gpu.device for c in self.chains))
         nvidia = tuple(device for device in gpus if device.startswith("10de:"))
-        owed = drain.owed(self.bench, self.node, scopes.NODE_UPGRADE)
+        owed = drain.owed(self.bench, self.node, scopes.NODE_UPGRADE, NAME)
         if not nvidia:
             changes = (owed,) if owed is not None else ()
             return StepPlan(NAME, LAYER, self.node.name, changes)

@@ -90,7 +90,7 @@ class _Planner:
             changes += self._reboot(due, owed)
         else:
             changes += [guests.resume(self.bench, self.host, owed)] if owed else []
-            changes += drain.all_owed(self.bench, self._nodes(), scopes.HOST_REBOOT)
+            changes += drain.all_owed(self.bench, self._nodes(), scopes.HOST_REBOOT, NAME)
         if not changes and not self.refusals:
             return StepPlan(NAME, LAYER, self.host.name)
         if changes and any(c.action not in ("resume", "node-resume") for c in changes):

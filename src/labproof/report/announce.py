@@ -44,10 +44,11 @@ def _contacts(lab: Lab, *, may_write: bool) -> list[str]:
             lines.append(f"  pve   {host.pve.url} as {_pve_identity(host)}: {only}")
     for node in lab.nodes:
         if node.talos is not None:
-            context = node.talos.context or "the current context"
-            lines.append(f"  talos {node.name} by {node.talos.talosconfig} ({context}): reads only")
-            if may_write:
-                lines.append(f"  talos {node.name} by {node.talos.admin_talosconfig or node.talos.talosconfig}: {only}")
+            context, admin = node.talos.context or "the current context", node.talos.admin_talosconfig
+            said = only if admin is None else "reads only"
+            lines.append(f"  talos {node.name} by {node.talos.talosconfig} ({context}): {said}")
+            if may_write and admin is not None:
+                lines.append(f"  talos {node.name} by {admin} ({context}): {only}")
     if may_write and lab.factory is not None:
         lines.append(f"  image factory {lab.factory.url}: asked for extensions, told schematics")
     for cluster in lab.clusters:
