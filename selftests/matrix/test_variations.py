@@ -113,8 +113,8 @@ def test_every_layer_of_a_lab_on_the_metal_is_broken_once():
         assert layers == ["talos", "kubernetes", "workload", "transcode"], (lab, variation)
 
 
-def height(ident):
-    return LAYERS.index(clauses()[ident].layer)
+def layer_of(ident):
+    return clauses()[ident].layer
 
 
 @pytest.mark.parametrize(("lab", "variation", "name"), CASES, ids=[f"{v}-{f}" for _, v, f in CASES])
@@ -128,19 +128,19 @@ def test_a_fault_in_a_variation_is_found_on_its_chains_only(judged, lab, variati
     assert outcome.unchecked_but_not_busy() == [], told
     blocking = clause.severity == "blocking"
     assert outcome.first_broken() == ((fault.clause, fault.cause) if blocking else None), told
-    lowest = {}  # chain -> height of the first broken layer
+    lowest = {}  # chain -> its first broken layer
     touched = set()
     for (ident, target), ruling in outcome.rulings.items():
         if ruling.verdict == "fail":
             touched |= outcome.chains[ident, target]
             if clauses()[ident].severity == "blocking":
                 for chain in outcome.chains[ident, target]:
-                    lowest[chain] = min(height(ident), lowest.get(chain, len(LAYERS)))
+                    lowest[chain] = min(layer_of(ident), lowest.get(chain, LAYERS[-1]), key=LAYERS.index)
     for (ident, target), ruling in outcome.rulings.items():
         chains = outcome.chains[ident, target]
         if not chains & touched:
             assert ruling.verdict == "pass", told
-        elif all(height(ident) > lowest.get(chain, len(LAYERS)) for chain in chains):
+        elif all(lowest.get(chain) in clauses()[ident].below for chain in chains):
             assert ruling.verdict == "blocked", told
         elif not blocking and clause.layer not in clauses()[ident].reads:
             assert ruling.verdict != "blocked" or ruling.blocker.clause in fault.also, told
