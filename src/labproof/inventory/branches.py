@@ -28,7 +28,7 @@ class Expected(Declared):
     fully_on_gpu: bool = True  # Ollama: nothing of the model in main memory
     hwaccel: str | None = None  # Frigate: preset-nvidia, preset-vaapi ...
     detector: str | None = None  # Frigate: type of the detector that uses the card
-    min_tokens_per_s: Annotated[float, Field(gt=0)] | None = None  # OpenAI-style server: of one short answer
+    min_tokens_per_s: Annotated[float, Field(gt=0)] | None = None  # Ollama, OpenAI-style server: of one short answer
 
 
 class App(Declared):
