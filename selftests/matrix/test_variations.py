@@ -186,7 +186,7 @@ def test_two_chains_on_two_workers_keep_each_gpu_to_one(tmp_path):
     assert ran.returncode == 0, ran.stdout[-3000:]
     workers = {}
     for worker, chain in re.findall(
-        r"^\[(gw\d)\].* PASSED (?:workload|transcode)/test_\w+\.py::\w+\[(\S+)\]", ran.stdout, re.MULTILINE
+        r"^\[(gw\d)\].* PASSED (?:workload|transcode)/test_\w+\.py::\w+\[(\S+/\S+)\]", ran.stdout, re.MULTILINE
     ):
         workers.setdefault(chain, set()).add(worker)
     assert set(workers) == {"pve5/0000:3b:00.0", "pve6/0000:3b:00.0"}

@@ -376,7 +376,7 @@ def test_kubectl_asks_what_the_shipped_role_may(fresh, tmp_path):
     assert asks("can-i", "list", "pods") == "yes"
     assert asks("can-i", "delete", "nodes") == "no"
     assert asks("can-i", "get", "pods/log", "-n", "nvidia-device-plugin") == "yes"
-    assert asks("can-i", "get", "pods", "--subresource=log", "-n", "media") == "no"
+    assert asks("can-i", "get", "pods", "--subresource=log", "-n", "default") == "no"
     assert "runtimeclasses.node.k8s.io" in asks("can-i", "--list")
     assert "labproof" in asks("whoami")
 

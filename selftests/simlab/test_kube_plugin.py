@@ -1,7 +1,6 @@
 """Plugin, discovery and operator of the simulated cluster: symptoms follow from inputs and from the node."""
 
 import json
-import time
 
 import pytest
 
@@ -197,19 +196,9 @@ def test_the_operator_is_healthy_in_its_variation_and_waits_elsewhere():
     assert numbers(moody("operator-empty-config", "operator")) == ("1", "1")
 
 
-def test_a_world_is_quick_to_build():
-    moody()
-    took = []
-    for _ in range(3):
-        began = time.process_time()
-        moody()
-        took.append(time.process_time() - began)
-    assert min(took) < 0.1  # whole world; the cluster's share is about 15 ms on the author's machine
-
-
 def test_every_fault_of_this_layer_changes_the_world():
     """Only inputs are touched, and each patch still fits them: no key that nothing reads."""
     for name, fault in load_faults("t4-jellyfin").items():
         if fault.layer == "kubernetes":
-            assert set(fault.set) == {"clusters"} or fault.layers, name
+            assert set(fault.set) <= {"clusters", "nodes"} or fault.layers, name
             moody(name, fault.variation)

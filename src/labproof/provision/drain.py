@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Json = Mapping[str, Any]
 _CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
+_CORDON = "node.kubernetes.io/unschedulable"  # the taint of a cordon, named in the scheduler's message
 #: What an API server and its way may say while machines of the cluster reboot.
 _AWAY = ("refused", "timeout", "reset", "dns", "unavailable", "protocol", "auth")
 
@@ -225,6 +226,25 @@ def see_again(bench: Bench, change: Mapping[str, Any]) -> None:
         )
     except WaitFailed as late:
         raise StepFailed(f"{name} did not get well again ({late})") from None
+    if not detail["cordoned"]:
+        _await_scheduler(bench, session, name)
+
+
+def _await_scheduler(bench: Bench, session: KubeSession, node: str) -> None:
+    """Wait until the scheduler has looked again at pods it kept off the cordoned node; it does so within seconds.
+
+    What they still wait for then is their own clauses' matter.
+    """
+    from labproof.clients.errors import WaitFailed
+
+    def kept_off() -> list[str]:
+        pending = session.list_json("/api/v1/pods", fieldSelector="status.phase=Pending")["items"]
+        return [_name(pod) for pod in pending if _CORDON in str((pod.get("status") or {}).get("conditions"))]
+
+    try:
+        bench.wait(f"the scheduler to use {node} again", kept_off, lambda left: not left, limit_s=60.0)
+    except WaitFailed as late:
+        bench.tell(str(late))
 
 
 # ------------------------------------------------------------------ reading
