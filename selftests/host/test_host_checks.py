@@ -164,8 +164,8 @@ BROKEN = [
         "HOST-PERSIST-001",
         "P28",
         host(
-            modprobe_config=("options vfio_pci ids=0x10de:0x1eb8",),
-            modprobe_files=(TextFile("/etc/modprobe.d/vfio.conf", ("options vfio-pci ids=0x10de:0x1eb8",)),),
+            modprobe_config=("options vfio_pci ids=10de-1eb8",),
+            modprobe_files=(TextFile("/etc/modprobe.d/vfio.conf", ("options vfio-pci ids=10de-1eb8",)),),
         ),
         None,
     ),

@@ -149,6 +149,7 @@ MODES = (
         "nouveau-first", "ids are set, but nothing holds nouveau back", "provisioned",
         f"sed -i '/nouveau/d' {CONF}", "HOST-PERSIST-003", "P66", "nouveau-comes-first",
         {"files": conf(IDS + DEPS.replace("softdep nouveau pre: vfio-pci\n", ""))}, (INITRAMFS, REBOOT),
+        unlike={"kernel_log": "udev and modules-load.d race: there vfio-pci was first, in the twin nouveau is"},
     ),
     Mode(
         "audio-left-behind", "the ids leave the card's audio function out", "provisioned",
@@ -157,8 +158,13 @@ MODES = (
         (INITRAMFS, REBOOT), short=True,
     ),
     Mode(
-        "ids-typo", "ids=0x10de:0x2204", "provisioned", f"sed -i 's/ids=.*/ids=0x10de:0x2204/' {CONF}",
+        "ids-typo", "ids=10de-2204: a dash for the colon", "provisioned", f"sed -i 's/ids=.*/ids=10de-2204/' {CONF}",
         "HOST-PERSIST-001", "P28", "vfio-ids-typo",
+        {"files": conf("options vfio-pci ids=10de-2204\n" + DEPS)}, (INITRAMFS, REBOOT),
+    ),
+    Mode(
+        "ids-with-0x", "ids=0x10de:0x2204 binds the card, and nothing the audio function", "provisioned",
+        f"sed -i 's/ids=.*/ids=0x10de:0x2204/' {CONF}", "HOST-PERSIST-004", "P23", "",
         {"files": conf("options vfio-pci ids=0x10de:0x2204\n" + DEPS)}, (INITRAMFS, REBOOT),
     ),
     Mode(

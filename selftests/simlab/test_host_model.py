@@ -90,7 +90,8 @@ def test_group_follows_acs_and_the_override() -> None:
     ("conf", "driver"),
     [
         ("options vfio-pci ids=10de:1eb8\n", "vfio-pci"),
-        ("options vfio-pci ids=0x10de:0x1eb8\n", None),
+        ("options vfio-pci ids=0x10de:0x1eb8\n", "vfio-pci"),
+        ("options vfio-pci ids=10de-1eb8\n", None),
         ("options vfio_pci ids=8086:1234,10DE:1EB8 disable_vga=1\n", "vfio-pci"),
         ("# options vfio-pci ids=10de:1eb8\n", None),
     ],

@@ -23,7 +23,8 @@ RIVALS = {
 }
 #: Intel display ids that xe takes by itself (Lunar Lake, Battlemage, Panther Lake); older ones need force_probe.
 XE_FAMILIES = ("8086:64", "8086:e2", "8086:b0")
-ID = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}(:[0-9a-f*]+)*", re.IGNORECASE)
+#: As the kernel reads it: sscanf's %x, so that 0x10de:0x2204 binds too (recorded, captures/host/guest/ids-with-0x).
+ID = re.compile(r"(?:0x)?([0-9a-f]{1,4}):(?:0x)?([0-9a-f]{1,4})(?::[0-9a-fx]+)*", re.IGNORECASE)
 
 
 @clause_check(
@@ -71,7 +72,8 @@ def bound_ids(host: HostFacts) -> set[str]:
     found: set[str] = set()
     for text in texts:
         for match in re.finditer(r"(?:^|\s)ids=(\S+)", text):
-            found |= {":".join(i.lower().split(":")[:2]) for i in match[1].split(",") if ID.fullmatch(i)}
+            ids = (ID.fullmatch(word) for word in match[1].split(","))
+            found |= {f"{int(i[1], 16):04x}:{int(i[2], 16):04x}" for i in ids if i is not None}
     return found
 
 

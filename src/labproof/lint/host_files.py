@@ -29,6 +29,7 @@ def judge_modprobe(source: Source, scope: Scope) -> None:
             continue
         words = re.split(r"\s+\w+=", ids[1])[0]
         if re.search(r"\bids\s+=|\bids=\s", rest) or not all(
-            re.fullmatch(r"[0-9a-fA-F]{4}:[0-9a-fA-F]{4}(?::[0-9a-fA-F:]+)?", word) for word in words.split(",")
+            re.fullmatch(r"(?:0x)?[0-9a-fA-F]{1,4}:(?:0x)?[0-9a-fA-F]{1,4}(?::[0-9a-fA-Fx:]+)?", word)
+            for word in words.split(",")
         ):
             scope.find(source, number, "P28", f"`ids={words}` is no comma-separated list of ids such as 10de:1eb8")

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 FOLDERS = ("/etc/modprobe.d/", "/run/modprobe.d/", "/usr/local/lib/modprobe.d/", "/lib/modprobe.d/")
-_ID = re.compile(r"^[0-9a-fA-F]{4}:[0-9a-fA-F]{4}(?::.*)?$")
+#: vfio-pci reads its ids with sscanf's %x: a leading 0x is no mistake to it (recorded, captures/host/guest).
+_ID = re.compile(r"^(?:0x)?([0-9a-f]{1,4}):(?:0x)?([0-9a-f]{1,4})(?::.*)?$", re.IGNORECASE)
 
 
 @dataclass
@@ -26,7 +27,8 @@ class ModprobeConfig:
             if module == "vfio_pci":
                 for word in text.split():
                     if word.startswith("ids="):
-                        ids = [w[:9].lower() for w in word[4:].split(",") if _ID.match(w)]
+                        found = (_ID.match(w) for w in word[4:].split(","))
+                        ids = [f"{m[1].lower():0>4}:{m[2].lower():0>4}" for m in found if m]
         return tuple(ids)
 
     def parameter(self, module: str, name: str) -> str | None:
