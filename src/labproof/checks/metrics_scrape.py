@@ -13,7 +13,7 @@ from labproof.checks.registry import DEGRADED, HYGIENE, clause_check
 from labproof.checks.subject import Subject
 from labproof.facts.metrics import AlertRule, Exporter, ScrapeObject, ServiceSeen
 from labproof.facts.prometheus import Selector, Series, comparisons, gpu_selectors
-from labproof.facts.reading import need
+from labproof.facts.reading import State, need
 
 #: Labels that Prometheus or its operator puts on from outside: what they hold is not known here, they decide nothing.
 _OUTSIDE = frozenset(
@@ -96,7 +96,10 @@ def alerts_can_fire(subject: Subject) -> Judgement:
     """Every selector of every GPU alert against the series of all exporters: an alert may speak of one node."""
     facts = subject.metrics_facts
     exporters = need(facts.exporters, "exporters")
-    series = tuple(one for e in exporters for one in need(e.series, f"series of {e.full_name}"))
+    answering = [
+        e for e in exporters if e.series.state is not State.NOT_ASKED
+    ]  # one that does not run: METRIC-ANSWER-001
+    series = tuple(one for e in answering or exporters for one in need(e.series, f"series of {e.full_name}"))
     rules = need(facts.rules, "alert rules")
     jobs = _jobs(subject, exporters)
     row = capability(subject.chain.gpu.device)

@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from labproof.simlab.kube import admission, managed, patch, table
+from labproof.simlab.kube import nodes as node_objects
 from labproof.simlab.kube.admission import Refused
 from labproof.simlab.kube.cluster import SimCluster
 from labproof.simlab.kube.http_base import Identity, Target, answer, bare, body_of, flag
@@ -194,6 +195,8 @@ def _write(cluster: SimCluster, target: Target, before: Obj, after: Obj, dry_run
         return answer(after)
     stored = cluster.store.put(target.kind, after)
     cluster.written.note(target.kind, stored, before)
+    if target.kind.key == "nodes" and stored["spec"].get("unschedulable") != before["spec"].get("unschedulable"):
+        stored = cluster.store.put(target.kind, node_objects.tainted_as_cordoned(stored, cluster.clock.stamp()))
     return answer(_scale(stored) if target.sub == "scale" else stored)
 
 

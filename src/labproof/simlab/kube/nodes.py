@@ -80,6 +80,16 @@ def _taints(cluster: SimCluster, kubelet: Kubelet, ready: str, before: Obj | Non
     return rows
 
 
+def tainted_as_cordoned(node: Obj, stamp: str) -> Obj:
+    """The node with the taint of a cordon, or without: the node lifecycle controller does not wait for a status."""
+    key = "node.kubernetes.io/unschedulable"
+    rows = [row for row in node["spec"].get("taints") or [] if row["key"] != key]
+    if node["spec"].get("unschedulable"):
+        rows.append({"key": key, "effect": "NoSchedule", "timeAdded": stamp})
+    spec = {name: value for name, value in node["spec"].items() if name != "taints"}
+    return {**node, "spec": {**spec, "taints": rows} if rows else spec}
+
+
 def _labels(cluster: SimCluster, kubelet: Kubelet) -> dict[str, str]:
     state = kubelet.state
     labels = {
