@@ -50,7 +50,7 @@ def base(work):
         return tar
     release = dict(line.partition("=")[::2] for line in Path("/etc/os-release").read_text().splitlines())
     sources = [p for p in (Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))) if
-               p.suffix in (".list", ".sources") and p.read_text().strip()]  # fmt: skip
+               p.suffix in (".list", ".sources") and p.is_file() and p.read_text().strip()]  # fmt: skip
     part = tar.with_suffix(".part.tar")
     run("mmdebstrap", "--quiet", "--variant=minbase", f"--include={PACKAGES}", "--aptopt=APT::Sandbox::User \"root\"",
         release["VERSION_CODENAME"].strip('"'), part, *sources)  # fmt: skip
